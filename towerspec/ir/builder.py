@@ -1,0 +1,251 @@
+"""How layers write the op graph: values that know their type, and scopes that know their place in the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence as Seq
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from towerspec.diagnostics import Span
+from towerspec.ir.graph import Op
+from towerspec.ir.primitives import (
+    Affine, Attention, Binary, Concat, Dropout, Embed, Expand, Init, LayerNorm, Linear, MaskFill, Matmul, Param, Pool,
+    Primitive, Reduce, Reshape, Slice, Softmax, Stack, Transpose, Unary,
+)
+from towerspec.ir.types import Level, ShapeError, Type
+
+ZEROS, ONES = Init("zeros"), Init("ones")
+
+
+class InterferenceError(ShapeError):
+    """An operation would mix what belongs to two surfaces."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A handle on one op's result, in the scope where it is being used."""
+
+    scope: Scope
+    id: str
+    type: Type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    @property
+    def width(self) -> int:
+        """The size of the last axis."""
+        return self.type.shape[-1]
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._arithmetic("add", other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._arithmetic("sub", other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._arithmetic("mul", other)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._arithmetic("div", other)
+
+    def __neg__(self) -> Value:
+        return self.apply("neg")
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __rsub__(self, other: float) -> Value:
+        return self.scope.op(Affine(-1.0, float(other)), self)
+
+    def _arithmetic(self, fn: str, other: Value | float) -> Value:
+        if isinstance(other, Value):
+            return self.scope.op(Binary(fn), self, other)
+        number = float(other)
+        affine = {"add": (1.0, number), "sub": (1.0, -number), "mul": (number, 0.0)}
+        return self.scope.op(Affine(*(affine[fn] if fn != "div" else (1.0 / number, 0.0))), self)
+
+    def __getitem__(self, columns: slice) -> Value:
+        return self.scope.op(Slice(*columns.indices(self.width)[:2]), self)
+
+    def apply(self, fn: str) -> Value:
+        """A function of each number; `identity` changes nothing."""
+        return self if fn == "identity" else self.scope.op(Unary(fn), self)
+
+    def relu(self) -> Value:
+        return self.apply("relu")
+
+    def sigmoid(self) -> Value:
+        return self.apply("sigmoid")
+
+    def softmax(self, mask: Value | None = None) -> Value:
+        return self.scope.op(Softmax(), self, *([mask] if mask else []))
+
+    def reshape(self, *shape: int) -> Value:
+        return self if shape == self.shape else self.scope.op(Reshape(shape), self)
+
+    def transpose(self) -> Value:
+        return self.scope.op(Transpose(), self)
+
+    def sum(self, axis: int = -1, keep: bool = False) -> Value:
+        return self.scope.op(Reduce("sum", axis, keep), self)
+
+    def mean(self, axis: int = -1, keep: bool = False) -> Value:
+        return self.scope.op(Reduce("mean", axis, keep), self)
+
+    def matmul(self, other: Value, transposed: bool = False) -> Value:
+        return self.scope.op(Matmul(transposed), self, other)
+
+    def mask_fill(self, mask: Value) -> Value:
+        return self.scope.op(MaskFill(), self, mask)
+
+    def dropout(self, p: float) -> Value:
+        """Zeroes a share `p` of the numbers in training."""
+        return self.scope.op(Dropout(p), self) if p else self
+
+    def pool(self, mask: Value, fn: str) -> Value:
+        return self.scope.op(Pool(fn), self, mask)
+
+    def expand(self, level: Level = Level.CANDIDATE) -> Value:
+        return self if self.type.level >= level else self.scope.op(Expand(level), self)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A padded list of vectors: `value` is `[L, D]` a row, `mask` says which of the L positions are there."""
+
+    value: Value
+    mask: Value
+
+    @property
+    def width(self) -> int:
+        return self.value.width
+
+    @property
+    def length(self) -> int:
+        return self.value.shape[0]
+
+
+def attention(q: Value, k: Value, v: Value, mask: Value | None = None, heads: int = 1) -> Value:
+    """Scaled dot-product attention; see the primitive."""
+    return q.scope.op(Attention(heads), q, k, v, *([mask] if mask else []))
+
+
+@dataclass
+class Builder:
+    """Collects ops, each once: an op with the same primitive, operands and place is the one that is already there."""
+
+    ops: dict[str, Op] = field(default_factory=dict)
+    _known: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+    def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
+        key = (prim, inputs, scope.path, scope.region, owner)
+        if key in self._known:
+            return self.ops[self._known[key]]
+        owners = {o for o in (owner, *(self.ops[i].owner for i in inputs)) if o}
+        if len(owners) > 1:
+            raise InterferenceError(f"this mixes what belongs to {' and '.join(sorted(owners))}")
+        type_ = prim.infer(*(self.ops[i].type for i in inputs))
+        mine = next(iter(owners), None)
+        name = self._name(scope, hint, mine)
+        self.ops[name] = Op(name, prim, inputs, type_, scope.path, scope.span, mine, scope.region)
+        self._known[key] = name
+        return self.ops[name]
+
+    def _name(self, scope: Scope, hint: str, owner: str | None) -> str:
+        # A value of a trunk statement that belongs to one surface carries that surface's name.
+        at = f"@{owner}" if owner and not scope.path.startswith(f"surfaces.{owner}.") else ""
+        base, count = f"{scope.path}.{hint}", 1
+        name = base + at
+        while name in self.ops:
+            count += 1
+            name = f"{base}_{count}{at}"
+        return name
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where ops are being written: the statement's path and span, the surface it is lowered for, and the branch arms around it.
+
+    `owner` is set while a surface's own statements are lowered: all that is made there is that surface's.
+    """
+
+    builder: Builder
+    path: str
+    surface: str
+    span: Span | None = None
+    owner: str | None = None
+    region: tuple[str, ...] = ()
+
+    def inside(self, name: str, span: Span | None = None) -> Scope:
+        """The scope of a part of this statement."""
+        return replace(self, path=f"{self.path}.{name}", span=span or self.span)
+
+    def use(self, value: Value) -> Value:
+        """The same value, as an operand in this scope."""
+        return Value(self, value.id, value.type)
+
+    def op(self, prim: Primitive, *operands: Value, hint: str | None = None) -> Value:
+        """Adds an operation; the result's type and owner follow from the operands."""
+        ids = tuple(o.id for o in operands)
+        made = self.builder.add(self, prim, ids, hint or getattr(prim, "fn", prim.name), self.owner)
+        return Value(self, made.id, made.type)
+
+    def param(self, name: str, shape: Seq[int], init: Init = ZEROS, *, own: bool = False, trainable: bool = True,
+              dtype: str = "float") -> Value:
+        """A parameter named `<path>.<name>`; with `own`, one for each surface, named `<path>.<name's part>.<surface>.<rest>`.
+
+        In the name `a.weight` the surface comes before the last part: `<path>.a.<surface>.weight`.
+        """
+        if own:
+            *front, last = name.split(".")
+            name = ".".join([*front, self.surface, last])
+        path = f"{self.path}.{name}"
+        root = replace(self, region=())  # a parameter lives outside every branch
+        owner = self.surface if own else self.owner
+        prim = Param(path, tuple(shape), init, trainable, dtype)
+        made = self.builder.add(root, prim, (), name, owner)
+        return Value(self, made.id, made.type)
+
+    def linear(self, x: Value, width: int, name: str = "", *, bias: bool = True, own: bool = False) -> Value:
+        """`x W^T + b` to a new width, with parameters `<name>.weight` and `<name>.bias`."""
+        at = f"{name}." if name else ""
+        weight = self.param(f"{at}weight", (width, x.width), glorot(x.width, width), own=own)
+        operands = [x, weight, self.param(f"{at}bias", (width,), own=own)] if bias else [x, weight]
+        return self.op(Linear(), *operands, hint=f"linear_{name.replace('.', '_')}" if name else "linear")
+
+    def layernorm(self, x: Value, name: str = "norm", *, own: bool = False) -> Value:
+        """Layer normalisation over the last axis, with parameters `<name>.scale` and `<name>.shift`."""
+        scale = self.param(f"{name}.scale", (x.width,), ONES, own=own)
+        shift = self.param(f"{name}.shift", (x.width,), own=own)
+        return self.op(LayerNorm(), x, scale, shift, hint=name.replace(".", "_"))
+
+    def embed(self, ids: Value, table: Value) -> Value:
+        return self.op(Embed(), ids, table)
+
+    def concat(self, values: Seq[Value]) -> Value:
+        """Joins along the last axis; constants are repeated for each row first."""
+        level = max(v.type.level for v in values)
+        values = [self.use(v).expand(level) for v in values]
+        return values[0] if len(values) == 1 else self.op(Concat(), *values)
+
+    def stack(self, values: Seq[Value]) -> Value:
+        """K vectors `[D]` as a matrix `[K, D]`."""
+        level = max(v.type.level for v in values)
+        return self.op(Stack(), *(self.use(v).expand(level) for v in values))
+
+
+def glorot(fan_in: int, fan_out: int) -> Init:
+    """Uniform within ±sqrt(6 / (fan_in + fan_out)). Glorot & Bengio 2010, AISTATS, equation 16."""
+    return Init("uniform", ((6.0 / (fan_in + fan_out)) ** 0.5,))
+
+
+@contextmanager
+def located(at: str | int | None) -> Iterator[None]:
+    """Marks shape errors raised inside with the argument or option that they are about."""
+    try:
+        yield
+    except ShapeError as error:
+        if not hasattr(error, "at"):
+            error.at = at  # type: ignore[attr-defined]
+        raise

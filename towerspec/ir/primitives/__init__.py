@@ -1,0 +1,18 @@
+"""The primitives: about thirty kinds of operation that every layer lowers to."""
+
+from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
+from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
+from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Ids, Interpolate, Mask, Present
+from towerspec.ir.primitives.products import Attention, Linear, Matmul
+from towerspec.ir.primitives.pointwise import (
+    UNARY, Affine, BatchNorm, Binary, Clamp, Dropout, LayerNorm, MaskFill, Softmax, Unary,
+)
+from towerspec.ir.primitives.routing import Merge, Opaque
+from towerspec.ir.primitives.shapes import Concat, Pool, Reduce, Reshape, Slice, Stack, Transpose
+
+__all__ = [
+    "PRIMITIVES", "UNARY", "Affine", "Attention", "BatchNorm", "Binary", "Bucketize", "Clamp", "Concat", "Dropout",
+    "Embed", "Expand", "Fill", "Ids", "Init", "Input", "Interpolate", "LayerNorm", "Linear", "Mask", "MaskFill",
+    "Matmul", "Merge", "Opaque", "Param", "Pool", "Present", "Primitive", "Reduce", "Reshape", "Slice", "Softmax",
+    "Stack", "Transpose", "Unary", "broadcast", "join",
+]

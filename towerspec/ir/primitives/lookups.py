@@ -1,0 +1,124 @@
+"""Ids and tables: from integers to vectors, with a meaning for every integer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from towerspec.ir.primitives.base import Primitive, need, same_rows
+from towerspec.ir.types import Level, Type
+
+
+@dataclass(frozen=True)
+class Ids(Primitive):
+    """Maps any integer to a row: below 0 to `missing`, from `rows` on to `unknown`; a bad index can't reach a table."""
+
+    name = "ids"
+    rows: int
+    unknown: int
+    missing: int
+
+    def infer(self, ids: Type) -> Type:
+        need(ids.dtype == "int", "ids must be integers")
+        return ids
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"row_ids({args[0]}, {self.rows}, {self.unknown}, {self.missing})"
+
+
+@dataclass(frozen=True)
+class Mask(Primitive):
+    """Which positions of a padded list hold an id: those at or above 0."""
+
+    name = "mask"
+
+    def infer(self, ids: Type) -> Type:
+        need(ids.dtype == "int", "ids must be integers")
+        return Type(ids.level, ids.shape, "bool")
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"{args[0]} >= 0"
+
+
+@dataclass(frozen=True)
+class Embed(Primitive):
+    """Rows of a table: ids of shape `S`, a table of `[rows, D]`, out `S + [D]`."""
+
+    name = "embed"
+
+    def infer(self, ids: Type, table: Type) -> Type:
+        need(ids.dtype == "int" and table.level == Level.CONSTANT and len(table.shape) == 2, "embed takes ids and a table")
+        return Type(ids.level, (*ids.shape, table.shape[1]), table.dtype)
+
+    def traffic(self, args: tuple[Type, ...], out: Type) -> int:
+        return args[0].bytes + 2 * out.bytes
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"F.embedding({args[0]}, {args[1]})"
+
+
+@dataclass(frozen=True)
+class Bucketize(Primitive):
+    """The index of the bucket that a number falls in; `edges` of `[B]` make B + 1 buckets, right-closed."""
+
+    name = "bucketize"
+
+    def infer(self, x: Type, edges: Type) -> Type:
+        need(len(edges.shape) == 1 and edges.level == Level.CONSTANT, "bucketize takes a list of edges")
+        return Type(x.level, x.shape, "int")
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"torch.bucketize({args[0]}, {args[1]})"
+
+
+@dataclass(frozen=True)
+class Interpolate(Primitive):
+    """The piecewise-linear function through knots, at `x`: x `[1]`, knots `[K]` ascending, values `[K]`.
+
+    Outside the knots it keeps the end values, or the end slopes where `extend` is set.
+    """
+
+    name = "interpolate"
+    extend: bool = False
+
+    def infer(self, x: Type, knots: Type, values: Type) -> Type:
+        need(x.shape == (1,) and len(knots.shape) == 1 and knots.shape == values.shape, "knots and values differ")
+        need(knots.shape[0] >= 2, "interpolation needs two knots")
+        return Type(same_rows(x, knots, values), (1,))
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"interpolate({', '.join(args)}, {self.extend})"
+
+
+@dataclass(frozen=True)
+class Fill(Primitive):
+    """Replaces what is not a finite number."""
+
+    name = "fill"
+
+    def infer(self, x: Type, fill: Type) -> Type:
+        need(fill.level == Level.CONSTANT and x.dtype == "float", "fill takes a number and a constant")
+        return x
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"torch.where(torch.isfinite({args[0]}), {args[0]}, {args[1]})"
+
+
+@dataclass(frozen=True)
+class Present(Primitive):
+    """A feature's value on the rows of the surfaces that have it, and a constant on the others'.
+
+    In a surface's slice one operand is left: the value where the surface has the feature, else the constant.
+    """
+
+    name = "present"
+    surfaces: tuple[str, ...]
+
+    def infer(self, value: Type, *default: Type) -> Type:
+        for other in default:
+            need(other.shape == value.shape and other.dtype == value.dtype, "a default must look like its value")
+        return value if value.level > Level.CONSTANT else value.at(Level.CANDIDATE)
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        if len(args) == 2:
+            return f"present({args[0]}, {args[1]}, surface, {list(self.surfaces)!r})"
+        return args[0] if types[0].level == out.level else f"repeat({args[0]}, n)"
