@@ -1,0 +1,114 @@
+"""The kinds of head: what a tower's last value predicts, as a raw logit and the link that makes a prediction of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Union
+
+from pydantic import Field, model_validator
+
+from towerspec.ir.builder import Scope, Value
+from towerspec.ir.primitives import Clamp
+from towerspec.layers.base import Kind, fail
+
+
+class Head(Kind):
+    """The base of the head kinds. `weight` is the task's share in the training loss."""
+
+    category = "head"
+    loss: ClassVar[str]
+    takes_heads: ClassVar[bool] = False
+
+    weight: Annotated[float, Field(ge=0.0)] = Field(1.0, description="the task's weight in the training loss")
+
+    def width(self) -> int:
+        """How many numbers a row's logit has."""
+        return 1
+
+    def lower(self, b: Scope, h: Value) -> Value:
+        """The raw logit, `[width]` a row."""
+        return b.linear(h, self.width())
+
+    def link(self, z: Value) -> Value:
+        """The prediction from the logit."""
+        return z
+
+
+class Binary(Head):
+    """Whether something happens: a logit, and its sigmoid as the probability."""
+
+    kind = "binary"
+    loss = "binary_cross_entropy"
+    example = "head click : binary"
+
+    def link(self, z: Value) -> Value:
+        return z.sigmoid()
+
+
+class Regression(Head):
+    """A number, as it is."""
+
+    kind = "regression"
+    loss = "squared_error"
+    example = "head rating : regression"
+
+
+class Count(Head):
+    """How often something happens: the log of a Poisson rate, and the rate. Cameron & Trivedi 2013, chapter 3."""
+
+    kind = "count"
+    loss = "poisson"
+    example = "head views : count"
+
+    def link(self, z: Value) -> Value:
+        return z.scope.op(Clamp(high=30.0), z).apply("exp")
+
+
+class Multiclass(Head):
+    """One of several classes: a logit each, and their softmax as the probabilities."""
+
+    kind = "multiclass"
+    loss = "cross_entropy"
+    example = "head reaction : multiclass { classes: 5 }"
+
+    classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(None, description="how many classes")
+    values: tuple[Union[str, int], ...] | None = Field(None, description="the classes' names, instead of `classes`")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Multiclass:
+        if (self.classes is None) == (self.values is None):
+            raise ValueError("it needs `classes` or `values`, and not both")
+        if self.values is not None and not 2 <= len(set(map(str, self.values))) == len(self.values):
+            raise ValueError("`values` needs two or more different classes")
+        return self
+
+    def width(self) -> int:
+        return self.classes or len(self.values or ())
+
+    def link(self, z: Value) -> Value:
+        return z.softmax()
+
+
+class Product(Head):
+    """The probability that all of several binary heads happen: the product of their uncalibrated probabilities.
+
+    The entire-space multi-task model: Ma et al. 2018, arXiv:1804.07931, equation 1. The logit is
+    log p - log(1 - p), so that it calibrates like a binary head's.
+    """
+
+    kind = "product"
+    loss = "binary_cross_entropy"
+    takes_heads = True
+    example = "head purchase : product(click, conversion)"
+
+    def combine(self, b: Scope, logits: list[Value]) -> Value:
+        """The product's logit from the heads' logits."""
+        if len(logits) < 2:
+            fail("a product takes two heads or more")
+        total = b.use(logits[0]).apply("logsigmoid")
+        for z in logits[1:]:
+            total = total + b.use(z).apply("logsigmoid")
+        complement = b.op(Clamp(low=1e-7), -total.apply("expm1"))
+        return total - complement.apply("log")
+
+    def link(self, z: Value) -> Value:
+        return z.sigmoid()
