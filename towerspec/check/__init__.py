@@ -1,0 +1,67 @@
+"""The checker: from a file to a model that is known to be sound, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from towerspec.check.build import build_model
+from towerspec.check.model import Model
+from towerspec.diagnostics import Report
+from towerspec.ir.graph import Graph
+from towerspec.lower import lower
+from towerspec.syntax import tree
+from towerspec.syntax.expand import expand
+from towerspec.syntax.files import load, load_text
+
+__all__ = ["Checked", "check", "check_text"]
+
+# Mistakes inside one statement: they stand even where a part of the file could not be read.
+_LOCAL = frozenset({"T202", "T203", "T204", "T205", "T206", "T207", "T212", "T217", "T301", "T302", "T306", "T307"})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What checking a spec gives: the model and its op graph where there is no error, and the report."""
+
+    model: Model | None
+    graph: Graph | None
+    report: Report
+
+    def sound(self) -> tuple[Model, Graph]:
+        """The model and its graph; raises `SpecError` where the report holds an error."""
+        self.report.check()
+        assert self.model is not None
+        assert self.graph is not None
+        return self.model, self.graph
+
+
+def check(path: str | Path) -> Checked:
+    """Checks a spec file and all that it includes.
+
+    Raises `SpecError` only where the file itself can't be read; all else is in the report.
+    """
+    return _check(*load(path))
+
+
+def check_text(text: str, path: str = "<spec>") -> Checked:
+    """Checks a spec given as text.
+
+    >>> check_text("model m").report.diagnostics[0].code
+    'T411'
+    """
+    return _check(*load_text(text, path))
+
+
+def _check(spec: tree.Spec, report: Report) -> Checked:
+    broken = bool(report)
+    spec = expand(spec, report)
+    if broken or report:
+        # Names may be missing only because the text that defines them couldn't be read.
+        local = Report()
+        build_model(spec, local)
+        report.extend(d for d in local if d.code in _LOCAL)
+        return Checked(None, None, report)
+    model = build_model(spec, report)
+    graph = lower(model, report) if model is not None else None
+    return Checked(None, None, report) if report else Checked(model, graph, report)

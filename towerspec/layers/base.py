@@ -25,10 +25,10 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["identity", "relu", "gelu", "silu", "sigmoid", "tanh", "elu", "leaky_relu", "softplus"]
 Norm = Literal["none", "layer", "batch"]
 
-CATEGORIES = ("feature", "layer", "fusion", "head", "calibrator")
+CATEGORIES = ("block", "feature", "layer", "fusion", "head", "calibrator")
 _REGISTRY: dict[str, dict[str, type[Kind]]] = {category: {} for category in CATEGORIES}
 _BUILTIN = (
-    "features", "basic", "sequences", "crosses", "experts", "gates", "interactions", "norms", "fusions", "heads",
+    "blocks", "features", "basic", "sequences", "crosses", "experts", "gates", "interactions", "norms", "fusions", "heads",
     "calibrators",
 )
 
