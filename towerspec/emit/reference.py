@@ -244,6 +244,11 @@ def _(prim: p.Dropout, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
+def _(prim: p.Detach, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    return args[0].detach()
+
+
+@evaluate.register
 def _(prim: p.Concat, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     return torch.cat(args, args[0].dim() - 1)
 
@@ -282,6 +287,9 @@ def _(prim: p.Pool, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     some = mask.any(-1, keepdim=True)
     if prim.fn == "max":
         return torch.where(some, x.masked_fill(~kept, -math.inf).amax(-2), 0.0)
+    if prim.fn == "last":
+        later = mask.flip(-1).cumsum(-1).flip(-1)  # how many positions from here on are there
+        return (x * (mask & (later == 1)).unsqueeze(-1)).sum(-2)
     total = (x * kept).sum(-2)
     return total if prim.fn == "sum" else total / mask.sum(-1, keepdim=True).clamp(min=1)
 

@@ -216,8 +216,9 @@ class Scope:
 
     def layernorm(self, x: Value, name: str = "norm", *, own: bool = False) -> Value:
         """Layer normalisation over the last axis, with parameters `<name>.scale` and `<name>.shift`."""
-        scale = self.param(f"{name}.scale", (x.width,), ONES, own=own)
-        shift = self.param(f"{name}.shift", (x.width,), own=own)
+        at = f"{name}." if name else ""
+        scale = self.param(f"{at}scale", (x.width,), ONES, own=own)
+        shift = self.param(f"{at}shift", (x.width,), own=own)
         return self.op(LayerNorm(), x, scale, shift, hint=name.replace(".", "_"))
 
     def embed(self, ids: Value, table: Value) -> Value:

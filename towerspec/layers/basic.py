@@ -11,10 +11,11 @@ from towerspec.layers.base import Activation, Layer, Norm, Rate, Width, fail
 
 def batchnorm(b: Scope, x: Value, name: str, *, own: bool = False) -> Value:
     """Batch normalisation with parameters `<name>.scale`, `.shift`, `.mean` and `.var`."""
-    scale = b.param(f"{name}.scale", (x.width,), ONES, own=own)
-    shift = b.param(f"{name}.shift", (x.width,), own=own)
-    mean = b.param(f"{name}.mean", (x.width,), ZEROS, own=own, trainable=False)
-    var = b.param(f"{name}.var", (x.width,), ONES, own=own, trainable=False)
+    at = f"{name}." if name else ""
+    scale = b.param(f"{at}scale", (x.width,), ONES, own=own)
+    shift = b.param(f"{at}shift", (x.width,), own=own)
+    mean = b.param(f"{at}mean", (x.width,), ZEROS, own=own, trainable=False)
+    var = b.param(f"{at}var", (x.width,), ONES, own=own, trainable=False)
     return b.op(BatchNorm(), x, scale, shift, mean, var)
 
 
@@ -22,10 +23,11 @@ def dense(b: Scope, x: Value, width: int, name: str, activation: str = "relu", n
           dropout: float = 0.0, own: bool = False) -> Value:
     """One layer of an MLP: linear, then norm, activation and dropout."""
     x = b.linear(x, width, name, own=own)
+    at = f"{name}.norm" if name else "norm"
     if norm == "layer":
-        x = b.layernorm(x, f"{name}.norm", own=own)
+        x = b.layernorm(x, at, own=own)
     elif norm == "batch":
-        x = batchnorm(b, x, f"{name}.norm", own=own)
+        x = batchnorm(b, x, at, own=own)
     return x.apply(activation).dropout(dropout)
 
 

@@ -97,6 +97,19 @@ class Clamp(Primitive):
 
 
 @dataclass(frozen=True)
+class Detach(Primitive):
+    """The same numbers, with no gradient through them; the identity in serving."""
+
+    name = "detach"
+
+    def infer(self, x: Type) -> Type:
+        return x
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"{args[0]}.detach()"
+
+
+@dataclass(frozen=True)
 class MaskFill(Primitive):
     """Zeroes the positions that a mask leaves out: x `[L, D]` or `[L]`, mask `[L]`."""
 

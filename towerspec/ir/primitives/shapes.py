@@ -109,13 +109,13 @@ class Reduce(Primitive):
 
 @dataclass(frozen=True)
 class Pool(Primitive):
-    """The sum, mean or maximum of the positions that a mask leaves; zeros where it leaves none: `[L, D]`, `[L]` to `[D]`."""
+    """The sum, mean, maximum or last of the positions that a mask leaves, else zeros: `[L, D]`, `[L]` to `[D]`."""
 
     name = "pool"
     fn: str
 
     def infer(self, x: Type, mask: Type) -> Type:
-        need(self.fn in ("sum", "mean", "max"), f"no pooling {self.fn}")
+        need(self.fn in ("sum", "mean", "max", "last"), f"no pooling {self.fn}")
         need(len(x.shape) == 2 and mask.shape == x.shape[:1] and mask.dtype == "bool", "pool takes a sequence and its mask")
         return Type(same_rows(x, mask), x.shape[1:])
 
