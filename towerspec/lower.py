@@ -43,8 +43,8 @@ def lower(model: Model, report: Report) -> Graph | None:
         _Surface(lowering, surface).run()
     if len(report.diagnostics) > before:
         return None
-    graph = Graph(model.name, tuple(model.surfaces), tuple(lowering.builder.ops.values()), tuple(lowering.outputs))
-    return graph
+    outputs = tuple(lowering.outputs)
+    return Graph(model.name, tuple(model.surfaces), tuple(lowering.builder.ops.values()), outputs).restrict(outputs)
 
 
 class _Surface:
@@ -57,6 +57,9 @@ class _Surface:
         self.logits: dict[str, Value] = {}
 
     def run(self) -> None:
+        for feature in self.model.features.values():  # the inputs' order is the text's, not that of their use
+            if feature.surface in (None, self.surface.name):
+                self._input(feature)
         for node in self.model.trunk:
             self.node(node, None)
         for node in self.surface.nodes:
@@ -163,16 +166,16 @@ class _Surface:
         """A tower or an arm: its heads, and those of its arms, as kind, logit and prediction by name."""
         params = path.params
         scope = replace(scope, path=path.key, span=path.span)
-        h = scope.use(h)
         for depth in range(len(params.layers) + 1):
             if depth:
-                h = dense(scope, h, params.layers[depth - 1], str(depth - 1), params.activation, params.norm, params.dropout)
+                layer = replace(scope, path=f"{path.key}.layers.{depth - 1}")
+                h = dense(layer, layer.use(h), params.layers[depth - 1], "", params.activation, params.norm, params.dropout)
             for index, fuse in enumerate(path.fuses):
                 if fuse.after == depth:
                     fused = self._fuse(fuse, index, scope, h)
                     if fused is None:
                         return None
-                    h = scope.use(fused)
+                    h = fused
         found = {}
         for head in sorted(path.heads, key=lambda head: isinstance(head.kind, Product)):  # a product comes after its parts
             made = self._head(head, replace(scope, path=f"{path.key}.{head.name}", span=head.span), h)
@@ -218,7 +221,7 @@ class _Surface:
         self.logits[f"{head.name}/{'/'.join(scope.region)}"] = logit
         prediction = self._calibrated(head, scope, logit)
         shape = () if head.kind.width() == 1 else (head.kind.width(),)
-        return scope.use(logit).reshape(*shape), scope.use(prediction).reshape(*shape)
+        return logit.reshape(*shape), prediction.reshape(*shape)
 
     def _depth(self, name: str, scope: Scope) -> int:
         """How deep in the branches around a scope the head of this name was made."""

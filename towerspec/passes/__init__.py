@@ -1,0 +1,46 @@
+"""The passes: each a pure function from a graph to an equal one, in a file of its own.
+
+`PIPELINE` is the order. A surface's slice comes first and is the reference; every later pass keeps its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from towerspec.ir.graph import Graph
+from towerspec.ir.verify import verify
+from towerspec.passes.dead import remove_dead
+from towerspec.passes.features import fold_features
+from towerspec.passes.hoist import hoist
+from towerspec.passes.slice import slice_surface
+
+__all__ = ["PIPELINE", "Pass", "optimise", "slice_surface"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass by name, and the lowest `-O` level that runs it."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+    level: int
+
+
+PIPELINE: tuple[Pass, ...] = (
+    Pass("features", fold_features, 1),
+    Pass("hoist", hoist, 2),
+    Pass("dead", remove_dead, 1),
+)
+
+
+def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str] = ()) -> Graph:
+    """A surface's slice after the passes of an `-O` level, verified after each.
+
+    Raises `GraphError` where a pass leaves the graph ill-formed.
+    """
+    sliced = verify(slice_surface(graph, surface))
+    for step in PIPELINE:
+        if level >= step.level and step.name not in without:
+            sliced = verify(step.run(sliced))
+    return sliced

@@ -1,0 +1,216 @@
+"""The bodies of generated functions: steps written as statements, branches as calls of their arms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from towerspec.emit.names import Names, hint, last_step, spec_line, value_names
+from towerspec.emit.params import Part
+from towerspec.emit.steps import Place, Plan, Step
+from towerspec.ir.graph import Graph, Op
+from towerspec.ir.primitives import Merge, Opaque, Param, Present
+
+CONTEXT = {"n": "int", "r": "int", "request": "Tensor", "surface": "Tensor"}
+_WIDTH = 118
+
+
+@dataclass
+class Function:
+    """One method of a generated class."""
+
+    name: str
+    arguments: list[tuple[str, str]]
+    lines: list[str]
+    returns: str
+    type: str
+    comment: str = ""
+    exported: bool = False
+
+    @property
+    def header(self) -> str:
+        """The `def` line, wrapped where it is long."""
+        arguments = ["self", *(f"{name}: {type_}" for name, type_ in self.arguments)]
+        line = f"def {self.name}({', '.join(arguments)}) -> {self.type}:"
+        if len(line) <= _WIDTH - 4:
+            return line
+        return "\n".join([f"def {self.name}(", *(f"        {a}," for a in arguments), f"    ) -> {self.type}:"])
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What two methods share when one can stand for the other."""
+        return (tuple(self.arguments), tuple(self.lines), self.returns)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The method that a step calls, and which of the function-wide values it takes."""
+
+    method: str
+    context: tuple[str, ...]
+
+
+@dataclass
+class Writer:
+    """Writes the functions of one class from a plan; `call` gives the method call that stands for a step, if one does."""
+
+    plan: Plan
+    tree: Part
+    base: str
+    call: Callable[[Step], Call | None] = field(default=lambda step: None)
+
+    @property
+    def graph(self) -> Graph:
+        return self.plan.graph
+
+    def __post_init__(self) -> None:
+        self.local: dict[str, str] = {}  # names within one statement's class
+        self.known = value_names(self.graph)
+        self.main = {s.makes[0]: last_step(s.scope) for s in self.plan.steps if len(s.makes) == 1 and len(s.ops) > 1}
+        ends: dict[str, str] = {}
+        for op in self.graph.ops:
+            ends[op.scope] = op.id
+        self.ends = {id_: last_step(scope) for scope, id_ in ends.items()}
+
+    def name(self, id_: str, names: Names) -> str:
+        """The variable of a value, named after the spec where the spec names it."""
+        op = self.graph.by_id[id_]
+        base = self.known.get(id_) or self.main.get(id_) or self.ends.get(id_) or self.local.get(id_) or f"{last_step(op.scope)}_{hint(op)}"
+        return names.give(id_, base)
+
+    def operand(self, id_: str, names: Names, root: str = "self", inside: str = "") -> str:
+        """The expression of an operand: a variable, or where a parameter lives."""
+        prim = self.graph.by_id[id_].prim
+        if not isinstance(prim, Param) or id_ in names.by_id:
+            return self.name(id_, names)
+        return self.tree.access(prim.path[len(inside) + 1 :] if inside else prim.path, root)
+
+    def statement(self, op: Op, names: Names, target: str, inside: str = "") -> str:
+        """One op as one assignment, with its shape."""
+        args = tuple(self.operand(i, names, inside=inside) for i in op.inputs)
+        types = self.graph.types(op)
+        if isinstance(op.prim, Present) and len(args) == 2:
+            having = [self.graph.surfaces.index(s) for s in op.prim.surfaces]
+            code = f"present({args[0]}, {args[1]}, surface, {having})"
+        else:
+            code = op.prim.code(args, types, op.type)
+        if isinstance(op.prim, Opaque):
+            path = op.prim.path[len(inside) + 1 :] if inside else op.prim.path
+            code = code.format(module=self.tree.access(path) if path else "self")
+        return annotate(f"{target} = {code}", op.type.dims)
+
+    def body(self, place: Place, names: Names, results: Sequence[str] = ()) -> list[str]:
+        """The statements of a place, in order."""
+        lines: list[str] = []
+        scope = None
+        for step in self.plan.at(place):
+            called = self.call(step)
+            if called is not None:
+                lines.append(self._called(step, called, names))
+                continue
+            if step.scope != scope or step.branch:
+                scope = step.scope
+                line = spec_line(step.ops[0].span, self.base)
+                lines.append(f"# {scope}" + (f"  ({line})" if line else ""))
+            if step.branch:
+                lines += self._dispatch(step, names)
+            else:
+                lines += [self.statement(op, names, self.name(op.id, names)) for op in step.ops]
+        return lines
+
+    def _called(self, step: Step, called: Call, names: Names) -> str:
+        arguments = [self.operand(i, names) for i in step.reads if not self.belongs(i, step)]
+        targets = ", ".join(self.name(i, names) for i in step.makes)
+        line = f"{targets} = {called.method}({', '.join([*arguments, *called.context])})"
+        return annotate(line, ", ".join(self.graph.by_id[i].type.dims for i in step.makes))
+
+    def belongs(self, id_: str, step: Step) -> bool:
+        """Whether an operand is a parameter of the step's own statement."""
+        prim = self.graph.by_id[id_].prim
+        return isinstance(prim, Param) and prim.path.startswith(f"{step.scope}.")
+
+    def _dispatch(self, step: Step, names: Names) -> list[str]:
+        """A branch: each arm's rows through that arm's function; with one request, all rows take one arm."""
+        merge = step.ops[0].prim
+        assert isinstance(merge, Merge)
+        key = self.operand(step.ops[0].inputs[0], names)
+        first = self.plan.captured((*step.place, f"{merge.branch}={merge.arms[0][0]}"))
+        like = next(self.name(i, names) for i in first if self.graph.by_id[i].type.dtype == "float")
+        lines = []
+        for op in step.ops:
+            target = self.name(op.id, names)
+            lines.append(annotate(f"{target} = unset({like}, n, {list(op.type.shape)})", op.type.dims))
+        listed = [i for _, ids in merge.arms for i in ids]
+        for label, ids in sorted(merge.arms, key=lambda arm: not arm[1]):
+            lines += self._arm(step, label, f"rows_with({key}, {list(ids)})" if ids else f"rows_without({key}, {listed})", names)
+        return lines
+
+    def _arm(self, step: Step, label: str, rows: str, names: Names) -> list[str]:
+        place = (*step.place, f"{step.branch}={label}")
+        captured = [self.name(i, names) for i in self.plan.captured(place)]
+        returned = self.plan.returned(place)
+        function = f"self.{function_name(place)}"
+        some = ["rows.numel()", "request[rows]", *(f"{name}[rows]" for name in captured)]
+        parts = [f"part_{i}" for i in range(len(returned))]
+        lines = [f"rows = {rows}", "if rows.numel() == n:"]
+        lines.append(f"    {', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})")
+        merged = [(self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
+                  for op in step.ops if isinstance(op.prim, Merge) and label in op.prim.defined]
+        lines += [f"    {target} = {part}" for target, part in merged]
+        lines += ["elif rows.numel() > 0:", f"    {', '.join(parts)} = {function}({', '.join(some)})"]
+        return lines + [f"    {target} = {target}.index_copy(0, rows, {part})" for target, part in merged]
+
+    def function(self, place: Place, results: Sequence[str], comment: str = "") -> Function:
+        """The function of an arm or of a surface's own part: from the values that it captures to its results."""
+        names = Names()
+        arguments = [("n", "int"), ("request", "Tensor")]
+        arguments += [(self.name(i, names), "Tensor") for i in self.plan.captured(place)]
+        lines = self.body(place, names)
+        returns, type_ = returned([self.name(i, names) for i in results])
+        return Function(function_name(place), arguments, lines, returns, type_, comment)
+
+    def arms(self) -> list[Function]:
+        """The functions of all branch arms."""
+        places = []
+        for step in self.plan.steps:
+            if step.branch and isinstance(step.ops[0].prim, Merge):
+                places += [(*step.place, f"{step.branch}={label}") for label, _ in step.ops[0].prim.arms]
+        return [self.function(p, self.plan.returned(p), f"{p[-1].split('.')[-1]}") for p in places]
+
+
+def returned(names: Sequence[str]) -> tuple[str, str]:
+    """The `return` expression and its type for one value or several."""
+    if len(names) == 1:
+        return names[0], "Tensor"
+    return ", ".join(names), f"Tuple[{', '.join(['Tensor'] * len(names))}]"
+
+
+def function_name(place: Place) -> str:
+    """The private method that runs a place."""
+    # `own` and `arm` keep these apart from everything that nn.Module has.
+    if place[-1].startswith("surface="):
+        return f"_own_{place[-1][len('surface='):]}"
+    return "_arm_" + place[-1].removeprefix("surfaces.").replace("=", "_").replace(".", "_")
+
+
+def annotate(line: str, dims: str) -> str:
+    """A statement with its shape as a comment, its list or its call wrapped where it is long."""
+    if len(line) > _WIDTH - 8:
+        line = wrap(line)
+    return f"{line}  # {dims}"
+
+
+def wrap(line: str) -> str:
+    """A long call with one argument a line."""
+    found = re.match(r"(?P<head>[^()\[\]]*?= [\w.]+(?:\[\d+\][\w.]*)*\(\[?)(?P<items>.*?)(?P<tail>\](?:, -\d)?\)|\))$", line)
+    if not found or "(" in found["items"]:
+        return line
+    items = re.split(r", (?![^\[]*\])", found["items"])
+    return "\n".join([found["head"], *(f"    {item}," for item in items), found["tail"]])
+
+
+def context_of(lines: Sequence[str]) -> list[str]:
+    """Which of the function-wide values some lines need."""
+    text = "\n".join(line.split("  # ")[0] for line in lines if not line.startswith("#"))
+    return [word for word in CONTEXT if re.search(rf"(?<![\w.]){word}\b(?!=)", text)]

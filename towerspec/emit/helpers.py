@@ -1,0 +1,175 @@
+"""The few functions that generated code calls; each generated file carries the ones it uses, as they stand here.
+
+They are scripted by TorchScript, so they keep to what it understands; annotations are not postponed.
+"""
+
+import hashlib
+import math
+from typing import List, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def tensor(shape: List[int], kind: str, *values: float, trainable: bool = True, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A parameter, or a buffer where training doesn't change it, that knows how it begins."""
+    empty = torch.zeros(shape, dtype=dtype)
+    made = nn.Parameter(empty) if trainable else empty
+    made.init = (kind, values)  # type: ignore[attr-defined]
+    return made
+
+
+class Part(nn.Module):
+    """A named part of the model: tensors and further parts."""
+
+    def __init__(self, **members: object) -> None:
+        super().__init__()
+        for name, member in members.items():
+            if isinstance(member, nn.Module):
+                self.add_module(name, member)
+            elif isinstance(member, nn.Parameter):
+                self.register_parameter(name, member)
+            elif isinstance(member, Tensor):
+                self.register_buffer(name, member)
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Fills each tensor from a generator seeded by its own name, so that no other part of the model changes it."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    with torch.no_grad():
+        for name, x in named:
+            if not hasattr(x, "init"):
+                continue  # a module from outside begins as it likes
+            kind, values = x.init
+            digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+            if kind == "normal":
+                x.normal_(0.0, values[0], generator=generator)
+            elif kind == "uniform":
+                x.uniform_(-values[0], values[0], generator=generator)
+            elif kind == "range":
+                x.copy_(torch.linspace(values[0], values[1], x.shape[-1]).expand_as(x))
+            else:
+                x.fill_({"zeros": 0.0, "ones": 1.0, "constant": values[0] if values else 0.0}[kind])
+
+
+def row_map(r: int, n: int, counts: Optional[Tensor], like: Tensor) -> Tensor:
+    """The request that each of n candidates belongs to, from how many candidates each of r requests has."""
+    if r == 1:
+        return torch.zeros([n], dtype=torch.int64, device=like.device)
+    if counts is None:
+        if r != n:
+            raise ValueError(f"{n} candidates for {r} requests: candidates_per_request is needed")
+        return torch.arange(n, device=like.device)
+    if counts.size(0) != r or int(counts.sum()) != n or bool((counts < 0).any()):
+        raise ValueError(f"candidates_per_request must hold {r} counts that add up to {n}")
+    return torch.repeat_interleave(torch.arange(r, device=like.device), counts)
+
+
+def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
+    """Each request's row for each of its candidates: [R, ...] to [N, ...]; with one request, a view."""
+    if x.size(0) == 1:
+        return x.expand([n] + list(x.shape[1:]))
+    return x.index_select(0, request)
+
+
+def repeat(x: Tensor, n: int) -> Tensor:
+    """A constant for each of n rows, as a view."""
+    return x.unsqueeze(0).expand([n] + list(x.shape))
+
+
+def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
+    """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
+    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
+    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+
+
+def present(x: Tensor, absent: Tensor, surface: Tensor, having: List[int]) -> Tensor:
+    """The value on the rows of the surfaces that have it, and what stands for it on the others'."""
+    have = torch.zeros_like(surface, dtype=torch.bool)
+    for index in having:
+        have = have | (surface == index)
+    return torch.where(have.reshape([-1] + [1] * (x.dim() - 1)), x, absent)
+
+
+def interpolate(x: Tensor, knots: Tensor, values: Tensor, extend: bool) -> Tensor:
+    """The piecewise-linear function through the knots, beyond them flat or with the end slopes."""
+    if not extend:
+        x = torch.minimum(torch.maximum(x, knots[..., :1]), knots[..., -1:])
+    left = ((x >= knots).sum(-1, keepdim=True) - 1).clamp(0, knots.size(-1) - 2)
+    knots, values = knots.expand(x.size(0), -1), values.expand(x.size(0), -1)
+    x0, x1 = knots.gather(-1, left), knots.gather(-1, left + 1)
+    y0, y1 = values.gather(-1, left), values.gather(-1, left + 1)
+    width = x1 - x0
+    share = torch.where(width > 0, (x - x0) / torch.where(width > 0, width, torch.ones_like(width)), (x >= x1).to(x.dtype))
+    return y0 + share * (y1 - y0)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], heads: int, scale: float) -> Tensor:
+    """Scaled dot-product attention: q [..., Q, D], k and v [..., L, D], mask [..., L]; zeros where nothing is seen."""
+    q = q.unflatten(-1, [heads, q.size(-1) // heads]).transpose(-2, -3)  # [..., H, Q, D/H]
+    k = k.unflatten(-1, [heads, k.size(-1) // heads]).transpose(-2, -3)
+    v = v.unflatten(-1, [heads, v.size(-1) // heads]).transpose(-2, -3)
+    scores = torch.matmul(q * scale, k.transpose(-1, -2))  # [..., H, Q, L]
+    if mask is None:
+        weights = torch.softmax(scores, -1)
+    else:
+        weights = masked_softmax(scores, mask.unsqueeze(-2).unsqueeze(-2))
+    return torch.matmul(weights, v).transpose(-2, -3).flatten(-2)
+
+
+def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over what the mask leaves; zeros where it leaves nothing."""
+    weights = torch.softmax(torch.where(mask, x, torch.full_like(x, -1e30)), -1)
+    return torch.where(mask, weights, torch.zeros_like(weights))
+
+
+def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """The sum of the positions that the mask leaves: [..., L, D] to [..., D]."""
+    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x)).sum(-2)
+
+
+def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
+    return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+def pool_max(x: Tensor, mask: Tensor) -> Tensor:
+    """The maximum of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
+    top = torch.where(mask.unsqueeze(-1), x, torch.full_like(x, -math.inf)).amax(-2)
+    return torch.where(mask.any(-1, keepdim=True), top, torch.zeros_like(top))
+
+
+def pool_last(x: Tensor, mask: Tensor) -> Tensor:
+    """The last of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
+    from_here_on = mask.to(torch.int64).flip([-1]).cumsum(-1).flip([-1])
+    return pool_sum(x, mask & (from_here_on == 1))
+
+
+def batch_norm(x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool, momentum: float,
+               eps: float) -> Tensor:
+    """Batch normalisation; a batch of one row has no variance and is normalised by the running statistics."""
+    return F.batch_norm(x, mean, var, scale, shift, training and x.size(0) > 1, momentum, eps)
+
+
+def rows_with(key: Tensor, ids: List[int]) -> Tensor:
+    """The rows whose key is one of the ids."""
+    found = torch.zeros_like(key, dtype=torch.bool)
+    for index in ids:
+        found = found | (key == index)
+    return found.nonzero().flatten()
+
+
+def rows_without(key: Tensor, ids: List[int]) -> Tensor:
+    """The rows whose key is none of the ids."""
+    found = torch.ones_like(key, dtype=torch.bool)
+    for index in ids:
+        found = found & (key != index)
+    return found.nonzero().flatten()
+
+
+def unset(like: Tensor, n: int, shape: List[int]) -> Tensor:
+    """Rows of not-a-number, to be filled by the paths that have a value."""
+    return torch.full([n] + shape, math.nan, dtype=like.dtype, device=like.device)
+

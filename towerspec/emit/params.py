@@ -1,0 +1,109 @@
+"""The tree of a model's parameters, as nested modules whose state dict has the parameters' paths for names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from towerspec.ir.primitives import Opaque, Param
+
+_WIDTH = 100
+_DTYPES = {"int": "torch.int64", "bool": "torch.bool"}
+
+
+@dataclass
+class Part:
+    """One step of the paths: a tensor, a module from outside, or further parts by name; `cls` where code has a class for it."""
+
+    path: str
+    param: Param | None = None
+    opaque: Opaque | None = None
+    cls: str | None = None
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the parts are numbered, and so become an `nn.ModuleList`."""
+        return bool(self.parts) and all(
+            key == str(i) and part.param is None for i, (key, part) in enumerate(sorted_parts(self)))
+
+    def find(self, path: str) -> Part:
+        """The part at a path below this one, made where it is missing."""
+        part = self
+        for step in path.split("."):
+            below = f"{part.path}.{step}" if part.path else step
+            part = part.parts.setdefault(step, Part(below))
+        return part
+
+    def access(self, path: str, root: str = "self") -> str:
+        """The expression that reads a part below this one."""
+        part, expression = self, root
+        for step in path.split("."):
+            if part.is_list:
+                expression = f"{expression}[{step}]"
+            elif step.isdigit():
+                expression = f'getattr({expression}, "{step}")'
+            else:
+                expression = f"{expression}.{step}"
+            part = part.parts[step]
+        return expression
+
+
+def sorted_parts(part: Part) -> list[tuple[str, Part]]:
+    """A part's parts in the order of the file, numbered ones by number."""
+    items = list(part.parts.items())
+    return sorted(items, key=lambda item: int(item[0])) if all(key.isdigit() for key in part.parts) else items
+
+
+def build_tree(params: Iterable[Param], opaques: Iterable[Opaque] = (), classes: Mapping[str, str] | None = None) -> Part:
+    """The tree of the given parameters; `classes` names the class that stands for the part at a path."""
+    root = Part("")
+    outside = {o.path: o for o in opaques}
+    for param in params:
+        if not any(param.path.startswith(f"{path}.") for path in outside):
+            root.find(param.path).param = param
+    for path, opaque in outside.items():
+        root.find(path).opaque = opaque
+    for path, cls in (classes or {}).items():
+        root.find(path).cls = cls
+    return root
+
+
+def constructor(part: Part, indent: int) -> str:
+    """The expression that makes a part, wrapped where it is long; lines after the first are indented by `indent`."""
+    if part.param is not None:
+        return _tensor(part.param)
+    if part.opaque is not None:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in part.opaque.arguments)
+        return f"{part.opaque.target.split(':')[1]}({arguments})"
+    if part.cls is not None:
+        return f"{part.cls}()"
+    return _call("nn.ModuleList([", "])", part, indent) if part.is_list else _call("Part(", ")", part, indent)
+
+
+def members(part: Part, indent: int) -> str:
+    """The call of the base class's constructor in the class that stands for a part."""
+    return _call("super().__init__([", "])", part, indent) if part.is_list else _call("super().__init__(", ")", part, indent)
+
+
+def _call(left: str, right: str, part: Part, indent: int) -> str:
+    items = [_keyed(part, key, constructor(below, indent + 4)) for key, below in sorted_parts(part)]
+    line = f"{left}{', '.join(items)}{right}"
+    if len(line) + indent <= _WIDTH and "\n" not in line:
+        return line
+    pad = " " * (indent + 4)
+    return "\n".join([left, *(f"{pad}{item}," for item in items), f"{' ' * indent}{right}"])
+
+
+def _keyed(part: Part, key: str, value: str) -> str:
+    if part.is_list:
+        return value
+    return f"**{{{key!r}: {value}}}" if key.isdigit() else f"{key}={value}"
+
+
+def _tensor(param: Param) -> str:
+    values = "".join(f", {v!r}" for v in param.init.values)
+    options = "" if param.trainable else ", trainable=False"
+    if param.dtype != "float":
+        options += f", dtype={_DTYPES[param.dtype]}"
+    return f'tensor({list(param.shape)}, "{param.init.kind}"{values}{options})'

@@ -1,0 +1,322 @@
+"""Writes Python that a person can read: the unified model, and each surface's serving graph."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import jinja2
+
+from towerspec import __version__
+from towerspec.emit import helpers
+from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, returned
+from towerspec.emit.names import Names, class_name, hint, spec_line
+from towerspec.emit.params import Part, build_tree, constructor, members
+from towerspec.emit.steps import Plan, Step, place_of, plan
+from towerspec.ir.graph import Graph
+from towerspec.ir.primitives import Expand, Input, Opaque, Param
+from towerspec.ir.types import Level
+
+COUNTS = "candidates_per_request"
+
+
+@dataclass
+class Class:
+    """One generated class."""
+
+    name: str
+    base: str
+    comment: list[str] = field(default_factory=list)
+    doc: str = ""
+    constants: list[str] = field(default_factory=list)
+    parameters: str = ""
+    constructor: list[str] = field(default_factory=list)
+    functions: list[Function] = field(default_factory=list)
+
+
+# ---- the unified model -------------------------------------------------------------------------
+
+
+def render_model(graph: Graph, slices: dict[str, Graph], spec_path: str) -> str:
+    """The unified model: a class for each statement with parameters, and a root that wires them.
+
+    The root's `forward(features, surface)` computes the trunk on all rows and each tower on its own
+    surface's rows; a method for each surface serves that surface alone.
+    """
+    return _Unified(graph, slices, spec_path).render()
+
+
+class _Unified:
+    def __init__(self, graph: Graph, slices: dict[str, Graph], spec_path: str) -> None:
+        self.graph, self.slices, self.spec_path = graph, slices, spec_path
+        self.base = os.path.dirname(spec_path)
+        params = [op.prim for op in graph.ops if isinstance(op.prim, Param)]
+        opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
+        scopes = {op.scope for op, _ in graph.params if self._has_ops(op.scope)}
+        self.classes: dict[str, Class] = {}
+        self.names = {scope: class_name(scope) for scope in sorted(scopes)}
+        self.tree = build_tree(params, opaques, self.names)
+        self.methods: dict[str, dict[tuple[object, ...], str]] = {scope: {} for scope in self.names}
+        self.plan = plan(graph, grouped=True)
+
+    def _has_ops(self, scope: str) -> bool:
+        return scope in self._op_scopes
+
+    @functools.cached_property
+    def _op_scopes(self) -> set[str]:
+        return {op.scope for op in self.graph.ops if not isinstance(op.prim, (Input, Param))}
+
+    def render(self) -> str:
+        root = Class(class_name(self.graph.model), "nn.Module")
+        root.doc = f"The whole model: {', '.join(self.graph.surfaces[:12])}{', …' if len(self.graph.surfaces) > 12 else ''}."
+        root.constants = [_wrapped_list("SURFACES", self.graph.surfaces)]
+        root.parameters = ", seed: int = 0"
+        writer = self._writer(self.plan)
+        root.functions.append(self._forward(writer))
+        for surface in self.graph.surfaces:
+            root.functions.append(self._surface(surface))
+        for surface in self.graph.surfaces:
+            outputs = [o for o in self.graph.outputs if o.surface == surface]
+            results = [i for o in outputs for i in (o.prediction, o.logit)]
+            root.functions.append(writer.function((f"surface={surface}",), results))
+        root.functions += writer.arms()
+        root.constructor = ["super().__init__()"]
+        root.constructor += [f"self.{name} = {constructor(part, 0)}" for name, part in self.tree.parts.items()]
+        root.constructor.append("initialise(self, seed)")
+        for scope, name in self.names.items():
+            self._class(scope, name)
+        return _render(f"{self.graph.model}: the unified model.", self.spec_path, [*self.classes.values(), root], self.graph)
+
+    def _writer(self, plan_: Plan) -> Writer:
+        writer = Writer(plan_, self.tree, self.base)
+        writer.call = lambda step: self._call(step, writer)
+        return writer
+
+    def _call(self, step: Step, writer: Writer) -> Call | None:
+        """The method that stands for a step of a statement with parameters, added to its class if it is new."""
+        if step.scope not in self.names or step.branch:
+            return None
+        names = Names()
+        inner = Writer(writer.plan, self.tree.find(step.scope), self.base)
+        arguments = []
+        for id_ in step.reads:
+            if writer.belongs(id_, step):
+                continue
+            prim = self.graph.by_id[id_].prim if id_ in self.graph.by_id else writer.graph.by_id[id_].prim
+            base = "_".join(prim.path.split(".")[-2:]) if isinstance(prim, Param) else ""
+            arguments.append((names.give(id_, base) if base else inner.name(id_, names), "Tensor"))
+        inner.local = {op.id: hint(op) for op in step.ops}
+        lines = [inner.statement(op, names, inner.name(op.id, names), step.scope) for op in step.ops]
+        context = context_of(lines)
+        value, type_ = returned([inner.name(i, names) for i in step.makes])
+        function = Function("", arguments + [(c, CONTEXT[c]) for c in context], lines, value, type_)
+        method = self._method(step, function, writer.graph)
+        at = self.tree.access(step.scope)
+        return Call(at if method == "forward" else f"{at}.{method}", tuple(context))
+
+    def _method(self, step: Step, function: Function, graph: Graph) -> str:
+        known = self.methods[step.scope]
+        if function.key not in known:
+            surface = step.ops[0].owner or graph.surface or "shared"
+            name = "forward" if not known else f"for_{surface}"
+            while name in known.values():
+                name += "_"
+            known[function.key] = function.name = name
+            cls = self.classes.setdefault(step.scope, Class(self.names[step.scope], "Part"))
+            cls.functions.append(function)
+        return known[function.key]
+
+    def _class(self, scope: str, name: str) -> None:
+        cls = self.classes.setdefault(scope, Class(name, "Part"))
+        part = self.tree.find(scope)
+        span = next((op.span for op in self.graph.ops if op.scope == scope and op.span), None)
+        cls.comment = [f"{scope}"] + ([spec_line(span, self.base)] if span else [])
+        cls.base = "nn.ModuleList" if part.is_list else "Part"
+        cls.constructor = [members(part, 0)]
+
+    def _forward(self, writer: Writer) -> Function:
+        names = Names()
+        lines = ["out: Dict[str, Tensor] = {}", "n = surface.size(0)", "request = torch.arange(n, device=surface.device)"]
+        body = self._features(names, writer) + writer.body((), names)
+        for surface in self.graph.surfaces:
+            body += self._route(surface, names, writer)
+        return Function("forward", [("features", "Dict[str, Tensor]"), ("surface", "Tensor")], lines + body, "out",
+                        "Dict[str, Tensor]", "each row of `surface` is an index into SURFACES; "
+                        "rows without a head get NaN in its place")
+
+    def _features(self, names: Names, writer: Writer) -> list[str]:
+        return [f'{writer.name(op.id, names)} = features["{i.feature}"]  # {op.type.dims}' for op, i in self.graph.inputs
+                if op.owner is None]
+
+    def _route(self, surface: str, names: Names, writer: Writer) -> list[str]:
+        """One surface's rows through its own part."""
+        place = (f"surface={surface}",)
+        captured = self.plan.captured(place)
+        by_id = self.graph.by_id
+        outputs = [o for o in self.graph.outputs if o.surface == surface]
+        like = next(writer.name(i, names) for i in captured if by_id[i].type.dtype == "float" and not _own_input(by_id[i]))
+        lines = [f"# surface {surface}"]
+        for o in outputs:
+            for key, id_ in ((o.name, o.prediction), (f"{o.name}.logit", o.logit)):
+                if o.name == _first(self.graph, o.name, surface):
+                    lines.append(f'out["{key}"] = unset({like}, n, {list(by_id[id_].type.shape)})')
+        index = self.graph.surfaces.index(surface)
+        lines += [f"rows = rows_with(surface, [{index}])", "if rows.numel() > 0:"]
+        arguments = [self._routed(i, names, writer) for i in captured]
+        parts = [f"part_{i}" for i in range(2 * len(outputs))]
+        lines.append(f"    {', '.join(parts)} = self._own_{surface}(")
+        lines += [f"        {a}," for a in ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)", *arguments]]
+        lines.append("    )")
+        for i, o in enumerate(outputs):
+            for key, part in ((o.name, parts[2 * i]), (f"{o.name}.logit", parts[2 * i + 1])):
+                lines.append(f'    out["{key}"] = out["{key}"].index_copy(0, rows, {part})')
+        return lines
+
+    def _routed(self, id_: str, names: Names, writer: Writer) -> str:
+        op = self.graph.by_id[id_]
+        if _own_input(op):
+            assert isinstance(op.prim, Input)
+            return f'features["{op.prim.feature}"][rows]'
+        return f"{writer.name(id_, names)}[rows]"
+
+    def _surface(self, surface: str) -> Function:
+        sliced = self.slices[surface]
+        plan_ = plan(sliced, grouped=True)
+        writer, names = self._writer(plan_), Names()
+        place = (f"surface={surface}",)
+        arguments, lines = signature(sliced, names, writer, always=True)
+        lines += writer.body((), names)
+        captured = [writer.name(i, names) for i in plan_.captured(place)]
+        results = [i for o in sliced.outputs for i in (o.prediction, o.logit)]
+        targets = [writer.name(i, names) for i in dict.fromkeys(results)]
+        call = [names.by_id[i] for i in results]
+        lines.append(f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})"
+                     if len(targets) == len(call) else "")
+        predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
+        return Function(surface, arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True)
+
+
+def _own_input(op: object) -> bool:
+    return isinstance(getattr(op, "prim", None), Input) and getattr(op, "owner", None) is not None
+
+
+def _first(graph: Graph, head: str, surface: str) -> str | None:
+    """The head's name where this surface is the first that has it."""
+    return head if next(o.surface for o in graph.outputs if o.name == head) == surface else None
+
+
+def _tuple(names: Sequence[str]) -> tuple[str, str]:
+    value = f"({names[0]},)" if len(names) == 1 else ", ".join(names)
+    return value, f"Tuple[{', '.join(['Tensor'] * len(names))}]"
+
+
+def _wrapped_list(name: str, items: Iterable[str]) -> str:
+    shown = [f'"{item}"' for item in items]
+    line = f"{name} = [{', '.join(shown)}]"
+    return line if len(line) <= 110 else "\n        ".join([f"{name} = [", *(f"{item}," for item in shown)]) + "\n    ]"
+
+
+# ---- one surface -------------------------------------------------------------------------------
+
+
+def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> str:
+    """One surface's serving graph after optimisation, flat, in the order in which it runs."""
+    base = os.path.dirname(spec_path)
+    opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
+    tree = build_tree((op.prim for op in graph.ops if isinstance(op.prim, Param)), opaques)
+    writer, names = Writer(plan(graph, grouped=False), tree, base), Names()
+    arguments, _ = signature(graph, names, writer, always=True)
+    body = writer.body((), names)
+    prelude = signature(graph, names, writer, always=False, body=body)[1]
+    results = [o.prediction for o in graph.outputs] + ([o.logit for o in graph.outputs] if logits else [])
+    values = [_contiguous(graph, i, writer.name(i, names)) for i in results]
+    surface = graph.surface or graph.model
+    cls = Class(class_name(surface), "nn.Module", doc=f"Surface {surface}: everything it needs and nothing else.")
+    cls.constructor = ["super().__init__()"]
+    cls.constructor += [f"self.{name} = {constructor(part, 0)}" for name, part in tree.parts.items()]
+    cls.functions = [Function("forward", arguments, prelude + body, *_tuple(values)), *writer.arms()]
+    return _render(f"{graph.model}: surface {surface}.", spec_path, [cls], graph)
+
+
+def _contiguous(graph: Graph, id_: str, name: str) -> str:
+    return f"{name}.contiguous()" if isinstance(graph.by_id[id_].prim, Expand) else name
+
+
+def takes_counts(graph: Graph) -> bool:
+    """Whether a surface has inputs of both levels, so that candidates must be told which request is theirs."""
+    return {i.level for _, i in graph.inputs} >= {Level.REQUEST, Level.CANDIDATE}
+
+
+def signature(graph: Graph, names: Names, writer: Writer, always: bool,
+              body: Sequence[str] = ()) -> tuple[list[tuple[str, str]], list[str]]:
+    """A surface's arguments in call order, and the statements that say how many rows there are and whose.
+
+    Without `always`, only the statements that the body needs.
+    """
+    inputs = [(writer.name(op.id, names), i.level) for op, i in graph.inputs]
+    requests = [name for name, level in inputs if level == Level.REQUEST]
+    candidates = [name for name, level in inputs if level == Level.CANDIDATE]
+    arguments = [(name, "Tensor") for name, _ in inputs]
+    if requests and candidates:
+        arguments.append((COUNTS, "Optional[Tensor] = None"))
+    used = set(CONTEXT) - {"surface", "r"} if always else set(context_of(body))
+    lines = []
+    if "request" in used or "n" in used:
+        lines.append(f"n = {(candidates or requests)[0]}.size(0)")
+    if "r" in used:
+        lines.append(f"r = {requests[0]}.size(0)" if requests else "r = 1")
+    if "request" in used:
+        r = f"{requests[0]}.size(0)" if requests else "1"
+        counts = COUNTS if requests and candidates else "None"
+        lines.append(f"request = row_map({r}, n, {counts}, {inputs[0][0]})")
+    return arguments, lines
+
+
+# ---- the file ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.PackageLoader("towerspec.emit"), trim_blocks=True, lstrip_blocks=True,
+                              undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+@functools.cache
+def _helper_sources() -> dict[str, str]:
+    found = {name: value for name, value in vars(helpers).items() if getattr(value, "__module__", "") == helpers.__name__}
+    return {name: inspect.getsource(value).rstrip().replace("  # type: ignore[attr-defined]", "") for name, value in found.items()}
+
+
+def _used_helpers(text: str) -> list[str]:
+    """The helpers that some code names, and those that they name, in the order of their file."""
+    sources = _helper_sources()
+    used: set[str] = set()
+    texts = [text]
+    while texts:
+        words = {node.id for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Name)}
+        texts += [sources[name] for name in sources if name in words - used]
+        used |= words & set(sources)
+    return [source for name, source in sources.items() if name in used]
+
+
+def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> str:
+    targets = sorted({op.prim.target for op in graph.ops if isinstance(op.prim, Opaque)})
+    context = {
+        "title": title, "version": __version__, "source": os.path.basename(spec_path), "classes": classes,
+        "foreign_imports": [f"from {t.split(':')[0]} import {t.split(':')[1]}" for t in targets],
+        "helpers": [], "typing_names": [], "standard_imports": [], "functional": False,
+    }
+    template = _environment().get_template("module.py.j2")
+    context["helpers"] = _used_helpers(template.render(context))
+    words = {node.id for node in ast.walk(ast.parse(template.render(context))) if isinstance(node, ast.Name)}
+    context["typing_names"] = [w for w in ("Dict", "List", "Optional", "Tuple") if w in words]
+    context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
+    context["functional"] = "F" in words
+    return template.render(context)
+
+
+__all__ = ["COUNTS", "place_of", "render_model", "render_surface", "takes_counts", "Part"]

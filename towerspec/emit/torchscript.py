@@ -1,0 +1,76 @@
+"""TorchScript: loads generated source, scripts it, and freezes what is served.
+
+TorchScript is deprecated upstream; it is one emitter among several, and its warning is silenced here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import linecache
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the notice that TorchScript is deprecated, and no other."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")
+        yield
+
+
+def load_source(source: str, name: str) -> types.ModuleType:
+    """A generated file as a module, without writing it anywhere.
+
+    TorchScript asks for the source of what it compiles, and keeps the file's name: a fixed one, so that
+    a compile gives the same bytes wherever it runs. Two sources of one name stay apart by their digest.
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    filename = f"<towerspec {digest}>/{name}.py"
+    module = types.ModuleType(f"towerspec_generated_{name}_{digest}")
+    module.__file__ = filename
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    sys.modules[module.__name__] = module
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Gives a generated module its parameters and buffers by name."""
+    with torch.no_grad():
+        for name, target in [*model.named_parameters(), *model.named_buffers()]:
+            target.copy_(weights[name])
+    return model
+
+
+def script(model: nn.Module) -> torch.jit.ScriptModule:
+    """The module as TorchScript, unfrozen."""
+    with quiet():
+        return torch.jit.script(model)
+
+
+def freeze(model: nn.Module) -> torch.jit.ScriptModule:
+    """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded."""
+    with quiet():
+        return torch.jit.freeze(torch.jit.script(model.eval()))
+
+
+def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:
+    """The file's content."""
+    buffer = io.BytesIO()
+    with quiet():
+        torch.jit.save(scripted, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes) -> torch.jit.ScriptModule:
+    """A scripted module from a file's content."""
+    with quiet():
+        return torch.jit.load(io.BytesIO(content), map_location="cpu")
