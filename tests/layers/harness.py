@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from towerspec.emit import reference
+from towerspec.emit import python, reference, torchscript
 from towerspec.ir.builder import Builder, Scope, Sequence, Value
 from towerspec.ir.cost import op_flops
 from towerspec.ir.graph import Graph, Output
@@ -18,6 +18,7 @@ from towerspec.ir.primitives import Input, Mask, Param
 from towerspec.ir.types import Level
 from towerspec.ir.verify import verify
 from towerspec.layers.base import Layer, Tensor, kinds
+from towerspec.passes import optimise
 
 PLACE = "trunk.y"  # the statement's path; parameters are named below it
 
@@ -99,6 +100,19 @@ def run(layer: Layer, *inputs: Array, levels: tuple[Level, ...] = (), rows: int 
     mask = values[lowered.mask].numpy() if lowered.mask else None
     short = {_short(path): value for path, value in numbers.items()}
     return Run(values[lowered.result].numpy(), mask, short, declared, counter.get_total_flops())
+
+
+def serve(layer: Layer, *inputs: Array) -> tuple[np.ndarray, np.ndarray]:
+    """The layer's result from its generated code, scripted, in float32; and the reference's on the same numbers."""
+    lowered = lower(layer, inputs)
+    graph, feed = optimise(lowered.graph, "search"), _feed(inputs)
+    params = {p.path: torch.from_numpy(_random(p)).float() for _, p in graph.params}
+    feed = {name: x.float() if x.is_floating_point() else x for name, x in feed.items()}
+    module = torchscript.load_source(python.render_surface(graph, "test.tower"), "search")
+    scripted = torchscript.freeze(torchscript.fill(module.Search(), params))
+    with torch.no_grad():
+        served = scripted(*(feed[i.feature] for _, i in graph.inputs))[0]
+    return served.numpy(), reference.run(graph, feed, params, len(feed["x0"]))[graph.outputs[0].prediction].numpy()
 
 
 def gradient(layer: Layer, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 from towerspec.layers.base import kinds
 
 from .cases import CASES, IDS, Case
-from .harness import Seq, run
+from .harness import Seq, run, serve
 
 SEQUENCES = [c for c in CASES if any(isinstance(shape, tuple) for shape in c.inputs)]
 each = pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -73,3 +73,10 @@ def test_padding_changes_nothing(case: Case) -> None:
 def test_declared_flops_are_what_torch_counts(case: Case) -> None:
     made = run(case.layer, *case.arrays(3))
     assert made.declared_flops == made.counted_flops
+
+
+@each
+@pytest.mark.parametrize("rows", [0, ROWS])
+def test_generated_code_gives_the_same(case: Case, rows: int) -> None:
+    served, expected = serve(case.layer, *case.arrays(rows))
+    np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-5)

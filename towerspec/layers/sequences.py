@@ -104,7 +104,7 @@ class Din(Layer):
         d, width, level = q.width, self.hidden[0], max(q.type.level, k.type.level)
         weight = b.param("0.weight", (width, 4 * d), glorot(4 * d, width))
         of_q, of_k, of_difference, of_product = (weight[i * d : (i + 1) * d] for i in range(4))
-        ours = b.op(Linear(), q, of_q + of_difference, b.param("0.bias", (width,)))
-        theirs = b.op(Linear(), k, of_k - of_difference)  # [L, H]
-        both = b.op(Linear(), q.reshape(1, d).expand(level) * k.expand(level), of_product)
+        ours = b.op(Linear(), q, of_q + of_difference, b.param("0.bias", (width,)), hint="linear_target")
+        theirs = b.op(Linear(), k, of_k - of_difference, hint="linear_history")  # [L, H]
+        both = b.op(Linear(), q.reshape(1, d).expand(level) * k.expand(level), of_product, hint="linear_product")
         return ours.reshape(1, width).expand(level) + theirs.expand(level) + both
