@@ -27,6 +27,7 @@ class Function:
     type: str
     comment: str = ""
     exported: bool = False
+    variables: dict[str, str] = field(default_factory=dict)  # which op each variable holds
 
     @property
     def header(self) -> str:
@@ -168,7 +169,7 @@ class Writer:
         arguments += [(self.name(i, names), "Tensor") for i in self.plan.captured(place)]
         lines = self.body(place, names)
         returns, type_ = returned([self.name(i, names) for i in results])
-        return Function(function_name(place), arguments, lines, returns, type_, comment)
+        return Function(function_name(place), arguments, lines, returns, type_, comment, variables=names.variables)
 
     def arms(self) -> list[Function]:
         """The functions of all branch arms."""

@@ -31,6 +31,11 @@ class Names:
             self.by_id[id_] = self.fresh(base)
         return self.by_id[id_]
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The op that each variable holds."""
+        return {name: id_ for id_, name in self.by_id.items()}
+
     def fresh(self, base: str) -> str:
         base = re.sub(r"\W", "_", base).strip("_") or "value"
         base = f"v_{base}" if base[0].isdigit() else base

@@ -223,7 +223,16 @@ def _wrapped_list(name: str, items: Iterable[str]) -> str:
 # ---- one surface -------------------------------------------------------------------------------
 
 
-def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> str:
+@dataclass(frozen=True)
+class Rendered:
+    """A surface's source, its class, and which op each variable of each of its functions holds."""
+
+    source: str
+    cls: str
+    variables: dict[str, dict[str, str]]
+
+
+def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> Rendered:
     """One surface's serving graph after optimisation, flat, in the order in which it runs."""
     base = os.path.dirname(spec_path)
     opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
@@ -238,8 +247,10 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> str:
     cls = Class(class_name(surface), "nn.Module", doc=f"Surface {surface}: everything it needs and nothing else.")
     cls.constructor = ["super().__init__()"]
     cls.constructor += [f"self.{name} = {constructor(part, 0)}" for name, part in tree.parts.items()]
-    cls.functions = [Function("forward", arguments, prelude + body, *_tuple(values)), *writer.arms()]
-    return _render(f"{graph.model}: surface {surface}.", spec_path, [cls], graph)
+    forward = Function("forward", arguments, prelude + body, *_tuple(values), variables=names.variables)
+    cls.functions = [forward, *writer.arms()]
+    source = _render(f"{graph.model}: surface {surface}.", spec_path, [cls], graph)
+    return Rendered(source, cls.name, {f.name: f.variables for f in cls.functions})
 
 
 def _contiguous(graph: Graph, id_: str, name: str) -> str:

@@ -1,0 +1,142 @@
+"""A build, loaded: each surface as a callable on inputs by name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.runtime.inputs import prepare
+from towerspec.runtime.samples import draw, sample
+
+
+class Surface:
+    """One surface of a build: call it with inputs by name.
+
+    Safe to call from several threads at once.
+    """
+
+    def __init__(self, name: str, entry: Mapping[str, Any], module: torch.jit.ScriptModule) -> None:
+        self.name, self.entry, self.module = name, entry, module
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The inputs in call order, as the manifest describes them."""
+        return list(self.entry["inputs"])
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs, in order."""
+        return [o["name"] for o in self.entry["outputs"]]
+
+    def __call__(self, inputs: Mapping[str, Any], strict: bool = False) -> dict[str, Any]:
+        """The predictions by head: `[N]`, or `[N, classes]`, one row a candidate, calibrated.
+
+        `inputs` are tensors, NumPy arrays or lists by name; the results are arrays where no tensor came in. A head
+        that the request's branch arm doesn't have is NaN.
+
+        Raises:
+            SpecError: an input is missing, unknown or malformed (T702 to T706); with `strict`, also where a value
+                has no meaning of its own (T707).
+        """
+        tensors = prepare(self.name, self.entry["inputs"], inputs, strict)
+        with torch.inference_mode():
+            results = self.module(*tensors)
+        as_tensors = any(isinstance(x, Tensor) for x in inputs.values())
+        return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}
+
+    def sample_inputs(self, candidates: int = 256, requests: int = 1, seed: int = 0, data: Any = None) -> dict[str, Tensor]:
+        """Valid inputs for `requests` requests with `candidates` candidates each: generated, or drawn from `data`.
+
+        `data` is a mapping of columns by feature name (a dict of arrays or lists, a data frame), or the path of a Parquet file.
+        """
+        if data is None:
+            return sample(self.entry["inputs"], [candidates] * requests, seed)
+        drawn = draw(self.entry["inputs"], data, candidates, requests, seed)
+        tensors = prepare(self.name, self.entry["inputs"], drawn, strict=False)
+        return dict(zip(drawn, tensors, strict=True))
+
+
+class Surfaces(Mapping[str, Surface]):
+    """The surfaces of a build by name, each loaded when it is first asked for."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str) -> None:
+        self._folder, self._manifest, self._device = folder, manifest, device
+        self._loaded: dict[str, Surface] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Surface:
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manifest["surfaces"])
+
+    def __len__(self) -> int:
+        return len(self._manifest["surfaces"])
+
+    def _load(self, name: str) -> Surface:
+        entry = self._manifest["surfaces"].get(name)
+        if entry is None:
+            known = list(self)
+            raise KeyError(f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip())
+        return Surface(name, entry, load_script(self._folder / entry["file"], entry["sha256"], self._device))
+
+
+class Bundle:
+    """A loaded build: its manifest, and its surfaces by name."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], device: str = "cpu") -> None:
+        self.folder, self.manifest = folder, manifest
+        self.surfaces: Mapping[str, Surface] = Surfaces(folder, manifest, device)
+        self._device = device
+
+    def unified(self) -> torch.jit.ScriptModule:
+        """The unified model with one method a surface, for servers that hold several surfaces at once."""
+        return load_script(self.folder / "unified.pt", self.manifest["files"]["unified.pt"], self._device)
+
+
+def load(build: str | Path, device: str = "cpu") -> Bundle:
+    """Loads a build folder.
+
+    Raises:
+        SpecError: the folder holds no build, or one that this version can't read (T701).
+    """
+    folder = Path(build)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _no_build(folder, "it has no manifest.json") from error
+    except ValueError as error:
+        raise _no_build(folder, "its manifest.json is not valid") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != 1:
+        raise _no_build(folder, "its manifest has a format that this version of towerspec doesn't know")
+    return Bundle(folder, manifest, device)
+
+
+def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
+    """A TorchScript file of a build, if it is the one that the manifest names."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _no_build(path.parent, f"`{path.name}` can't be read") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _no_build(path.parent, f"`{path.name}` is not the file that the manifest names")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")
+        return torch.jit.load(io.BytesIO(content), map_location=device).eval()
+
+
+def _no_build(folder: Path, why: str) -> SpecError:
+    return SpecError(Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help="make one with `towerspec compile`"))
