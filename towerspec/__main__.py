@@ -1,0 +1,5 @@
+"""`python -m towerspec` is the command line."""
+
+from towerspec.cli import main
+
+main()

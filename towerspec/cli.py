@@ -1,0 +1,316 @@
+"""The command line: the only place that prints or chooses an exit code.
+
+0 is fine, 1 means the spec or the data is wrong, 2 that the command was misused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from towerspec import __version__
+from towerspec.diagnostics import (
+    Diagnostic, SpecError, did_you_mean, listing, render, render_concise, render_github, render_json,
+)
+
+RENDERERS: dict[str, Callable[[Diagnostic], str]] = {"human": render, "concise": render_concise, "github": render_github}
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def _example(*lines: str) -> str:
+    # \b keeps click from joining the lines.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class _Commands(click.Group):
+    """Suggests the nearest command for a misspelt one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = did_you_mean(args[0], self.list_commands(ctx)) if args else None
+            raise click.UsageError(f"{error.message} {hint or ''}".strip(), ctx) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+             epilog=_example("towerspec init model.tower", "towerspec check model.tower",
+                             "towerspec compile model.tower -o build/model"))
+@click.version_option(__version__, prog_name="towerspec")
+def cli() -> None:
+    """One .tower file becomes one serving graph per product surface."""
+
+
+# ---- reporting ---------------------------------------------------------------------------------
+
+
+def _print(diagnostics: Iterable[Diagnostic], form: str, err: bool) -> None:
+    diagnostics = list(diagnostics)
+    if form == "json":
+        click.echo(render_json(diagnostics))
+        return
+    blocks = [RENDERERS[form](d) for d in diagnostics]
+    if blocks:
+        click.echo(("\n\n" if form == "human" else "\n").join(blocks), err=err)
+
+
+def _checked(spec: Path) -> Any:
+    from towerspec.check import check
+
+    return check(spec)
+
+
+# ---- commands ----------------------------------------------------------------------------------
+
+
+@cli.command(epilog=_example("towerspec init", "towerspec init ads.tower"))
+@click.argument("path", type=click.Path(path_type=Path), default="model.tower")
+def init(path: Path) -> None:
+    """Write a commented starter spec to PATH (model.tower)."""
+    if path.exists() or path.is_symlink():
+        raise SpecError(Diagnostic("T009", f"`{path}` exists already", help="give another name; init replaces nothing"))
+    text = (Path(__file__).parent / "starter.tower").read_text(encoding="utf-8")
+    name = re.sub(r"\W", "_", path.stem.lower()).strip("_0123456789") or "model"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("model starter", f"model {name}", 1), encoding="utf-8")
+    except OSError as error:
+        raise SpecError(Diagnostic("T009", f"`{path}` can't be written: {error.strerror}")) from error
+    click.echo(f"wrote {path}\nnext: towerspec check {path} && towerspec compile {path} -o build/{name}")
+
+
+@cli.command(epilog=_example("towerspec check ads.tower", "towerspec check ads.tower --format github"))
+@_SPEC
+@click.option("--format", "form", type=click.Choice(["human", "concise", "json", "github"]), default="human",
+              show_default=True, help="How mistakes are shown.")
+@_JSON
+def check(spec: Path, form: str, as_json: bool) -> None:
+    """Check SPEC: names, types, levels, topology."""
+    form = "json" if as_json else form
+    try:
+        checked = _checked(spec)
+        found = checked.report.diagnostics
+    except SpecError as error:
+        checked, found = None, error.diagnostics
+    _print(found, form, err=False)
+    if found:
+        if form == "human":
+            click.echo(f"\n{len(found)} mistake{'s' if len(found) != 1 else ''} in {spec}", err=True)
+        raise SystemExit(1)
+    if form == "human":
+        model, graph = checked.sound()
+        heads = len({o.name for o in graph.outputs})
+        click.echo(f"{spec} is sound: {_count(len(model.surfaces), 'surface')}, {_count(heads, 'task')}, "
+                   f"{_count(len(model.features), 'feature')}")
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'s' if n != 1 else ''}"
+
+
+@cli.command(epilog=_example("towerspec fmt ads.tower", "towerspec fmt --check specs/*.tower"))
+@click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 1 if a file is not in canonical form.")
+def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
+    """Bring SPECS into canonical form, comments kept."""
+    from towerspec.syntax.files import read_source
+    from towerspec.syntax.format import format_text
+
+    failed = False
+    for spec in specs:
+        try:
+            text = read_source(spec).text
+            pretty = format_text(text, str(spec))
+        except SpecError as error:
+            _print(error.diagnostics, "human", err=True)
+            failed = True
+            continue
+        changed = pretty.encode() != spec.read_bytes()
+        if changed and only_check:
+            click.echo(f"{spec} would change")
+            failed = True
+        elif changed:
+            _replace(spec, pretty)
+            click.echo(f"{spec} changed")
+    if failed:
+        raise SystemExit(1)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file beside the old one and puts it in its place, so that a kill loses nothing."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(text.encode())
+        fresh.chmod(path.stat().st_mode)
+        fresh.replace(path.resolve())
+    except OSError as error:
+        raise SpecError(Diagnostic("T009", f"`{path}` can't be written: {error.strerror}")) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@cli.command(name="compile", epilog=_example(
+    "towerspec compile ads.tower -o build/ads", "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
+    "towerspec compile ads.tower --emit ops --surface search"))
+@_SPEC
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole.")
+@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, metavar="LEVEL",
+              help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
+                   "request once; -O3 may change precision.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Parameters, as safetensors. Without it, the seed makes them.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights.")
+@click.option("--surface", "surfaces", multiple=True, metavar="NAME", help="Only this surface; may be repeated.")
+@click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
+@click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
+@click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
+@_JSON
+def compile_(spec: Path, out: Path | None, level: int, weights: Path | None, seed: int, surfaces: tuple[str, ...],
+             without: tuple[str, ...], logits: bool, emit: str | None, as_json: bool) -> None:
+    """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
+    checked = _checked(spec)
+    if emit == "ops":
+        _emit_ops(checked, level, surfaces, without)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o'.")
+    from towerspec.emit.build import Options, compile_spec
+
+    options = Options(level, weights, seed, surfaces, without, logits)
+    count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
+    with click.progressbar(length=count, label="compiling", file=sys.stderr, hidden=not sys.stderr.isatty(),
+                           item_show_func=lambda step: step) as bar:
+        document = compile_spec(checked, out, options, lambda step: bar.update(1, step))
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(_table(["surface", "inputs", "outputs", "parameters", "FLOPs/request", "FLOPs/candidate", "file"], [
+        [name, str(len(s["inputs"])), ", ".join(o["name"] for o in s["outputs"]), f"{s['parameters']:,}",
+         f"{s['flops']['request']:,}", f"{s['flops']['candidate']:,}", _size(s["file_bytes"])]
+        for name, s in document["surfaces"].items()]))
+    click.echo(f"wrote {out}: each graph equals the float64 reference within "
+               f"{max(s['verified']['largest_difference'] for s in document['surfaces'].values()):.1g}")
+
+
+def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
+    from towerspec.ir.printer import print_graph
+    from towerspec.passes import optimise
+
+    _, graph = checked.sound()
+    for surface in surfaces:
+        if surface not in graph.surfaces:
+            raise SpecError(Diagnostic("T607", f"the spec has no surface `{surface}`",
+                                       notes=(f"its surfaces are {listing(graph.surfaces)}",), help=did_you_mean(surface, graph.surfaces)))
+    click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
+
+
+@cli.command(epilog=_example("towerspec explain ads.tower", "towerspec explain T203"))
+@click.argument("subject", metavar="SPEC|CODE")
+@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, metavar="LEVEL", help="The optimisation level.")
+@_JSON
+def explain(subject: str, level: int, as_json: bool) -> None:
+    """Show what each surface of SPEC costs, or what the error CODE means."""
+    if re.fullmatch(r"[Tt]\d{3}", subject) and not Path(subject).exists():
+        page = Path(__file__).parent / "explanations" / f"{subject.upper()}.md"
+        if not page.is_file():
+            raise click.UsageError(f"there is no error code {subject.upper()}")
+        text = page.read_text(encoding="utf-8")
+        click.echo(json.dumps({"code": subject.upper(), "page": text}) if as_json else text.rstrip())
+        return
+    from towerspec.explain import explain_table
+
+    rows = explain_table(_checked(Path(subject)), level)
+    if as_json:
+        click.echo(json.dumps({"surfaces": rows}, indent=2))
+        return
+    click.echo(_table(["surface", "inputs", "outputs", "parameters", "of its own", "FLOPs/request", "FLOPs/candidate", "weights"], [
+        [name, str(len(r["inputs"])), ", ".join(r["outputs"]), f"{r['parameters']:,}", f"{r['own_parameters']:,}",
+         f"{r['flops']['request']:,}", f"{r['flops']['candidate']:,}", _size(r["bytes"])] for name, r in rows.items()]))
+
+
+@cli.command(epilog=_example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
+@_SPEC
+@click.option("--format", "form", type=click.Choice(["svg", "dot", "mermaid"]), default="svg", show_default=True, help="What to draw it as.")
+@click.option("-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it; standard output without.")
+def graph(spec: Path, form: str, out: Path | None) -> None:
+    """Draw SPEC: the trunk, a tower tree for each surface, fusions, calibration."""
+    from towerspec.graph import render as draw
+
+    checked = _checked(spec)
+    checked.report.check()
+    text = draw(checked, form)
+    if out is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+    click.echo(f"wrote {out}")
+
+
+@cli.command(epilog=_example('eval "$(towerspec completion bash)"', "towerspec completion fish > ~/.config/fish/completions/towerspec.fish"))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes towerspec's commands in a shell."""
+    from click.shell_completion import get_completion_class
+
+    cls = get_completion_class(shell)
+    assert cls is not None
+    click.echo(cls(cli, {}, "towerspec", "_TOWERSPEC_COMPLETE").source())
+
+
+# ---- tables and the entry point ----------------------------------------------------------------
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns for a terminal: the first to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    left = [all(not re.match(r"[\d,.]", row[i]) for row in rows) for i in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        return "  ".join(c.ljust(w) if side else c.rjust(w) for c, w, side in zip(row, widths, left, strict=True)).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(row) for row in rows)])
+
+
+def _size(count: int) -> str:
+    """Bytes for people.
+
+    >>> _size(1536)
+    '1.5 KiB'
+    """
+    size, units = float(count), ["B", "KiB", "MiB", "GiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; every mistake of the user's ends as a diagnostic and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli.main(args=arguments, prog_name="towerspec", standalone_mode=True)
+    except SpecError as error:
+        _print(error.diagnostics, "json" if "--json" in arguments else "human", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        # A bug of ours must not look like the user's: one line, and the traceback for those who ask for it.
+        if os.environ.get("TOWERSPEC_TRACEBACK"):
+            raise
+        click.echo(f"internal error: {type(error).__name__}: {error}\nThis is a bug in towerspec; set TOWERSPEC_TRACEBACK=1 to see where.", err=True)
+        sys.exit(70)
+
+
+if __name__ == "__main__":
+    main()
