@@ -108,7 +108,7 @@ def serve(layer: Layer, *inputs: Array) -> tuple[np.ndarray, np.ndarray]:
     graph, feed = optimise(lowered.graph, "search"), _feed(inputs)
     params = {p.path: torch.from_numpy(_random(p)).float() for _, p in graph.params}
     feed = {name: x.float() if x.is_floating_point() else x for name, x in feed.items()}
-    module = torchscript.load_source(python.render_surface(graph, "test.tower"), "search")
+    module = torchscript.load_source(python.render_surface(graph, "test.tower").source, "search")
     scripted = torchscript.freeze(torchscript.fill(module.Search(), params))
     with torch.no_grad():
         served = scripted(*(feed[i.feature] for _, i in graph.inputs))[0]
