@@ -17,10 +17,21 @@ import click
 
 from towerspec import __version__
 from towerspec.diagnostics import (
-    Diagnostic, SpecError, did_you_mean, listing, render, render_concise, render_github, render_json,
+    Diagnostic,
+    SpecError,
+    did_you_mean,
+    listing,
+    render,
+    render_concise,
+    render_github,
+    render_json,
 )
 
-RENDERERS: dict[str, Callable[[Diagnostic], str]] = {"human": render, "concise": render_concise, "github": render_github}
+RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
+    "human": render,
+    "concise": render_concise,
+    "github": render_github,
+}
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -33,7 +44,9 @@ def _example(*lines: str) -> str:
 class _Commands(click.Group):
     """Suggests the nearest command for a misspelt one."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -41,9 +54,13 @@ class _Commands(click.Group):
             raise click.UsageError(f"{error.message} {hint or ''}".strip(), ctx) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-             epilog=_example("towerspec init model.tower", "towerspec check model.tower",
-                             "towerspec compile model.tower -o build/model"))
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_example(
+        "towerspec init model.tower", "towerspec check model.tower", "towerspec compile model.tower -o build/model"
+    ),
+)
 @click.version_option(__version__, prog_name="towerspec")
 def cli() -> None:
     """One .tower file becomes one serving graph per product surface."""
@@ -89,8 +106,14 @@ def init(path: Path) -> None:
 
 @cli.command(epilog=_example("towerspec check ads.tower", "towerspec check ads.tower --format github"))
 @_SPEC
-@click.option("--format", "form", type=click.Choice(["human", "concise", "json", "github"]), default="human",
-              show_default=True, help="How mistakes are shown.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["human", "concise", "json", "github"]),
+    default="human",
+    show_default=True,
+    help="How mistakes are shown.",
+)
 @_JSON
 def check(spec: Path, form: str, as_json: bool) -> None:
     """Check SPEC: names, types, levels, topology."""
@@ -108,8 +131,10 @@ def check(spec: Path, form: str, as_json: bool) -> None:
     if form == "human":
         model, graph = checked.sound()
         heads = len({o.name for o in graph.outputs})
-        click.echo(f"{spec} is sound: {_count(len(model.surfaces), 'surface')}, {_count(heads, 'task')}, "
-                   f"{_count(len(model.features), 'feature')}")
+        click.echo(
+            f"{spec} is sound: {_count(len(model.surfaces), 'surface')}, {_count(heads, 'task')}, "
+            f"{_count(len(model.features), 'feature')}"
+        )
 
 
 def _count(n: int, word: str) -> str:
@@ -157,23 +182,51 @@ def _replace(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-@cli.command(name="compile", epilog=_example(
-    "towerspec compile ads.tower -o build/ads", "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
-    "towerspec compile ads.tower --emit ops --surface search"))
+@cli.command(
+    name="compile",
+    epilog=_example(
+        "towerspec compile ads.tower -o build/ads",
+        "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
+        "towerspec compile ads.tower --emit ops --surface search",
+    ),
+)
 @_SPEC
-@click.option("-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole.")
-@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, metavar="LEVEL",
-              help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
-                   "request once; -O3 may change precision.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Parameters, as safetensors. Without it, the seed makes them.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights.")
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole."
+)
+@click.option(
+    "-O",
+    "level",
+    type=click.IntRange(0, 3),
+    default=2,
+    show_default=True,
+    metavar="LEVEL",
+    help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
+    "request once; -O3 may change precision.",
+)
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="Parameters, as safetensors. Without it, the seed makes them."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights."
+)
 @click.option("--surface", "surfaces", multiple=True, metavar="NAME", help="Only this surface; may be repeated.")
 @click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
 @click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
 @click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
 @_JSON
-def compile_(spec: Path, out: Path | None, level: int, weights: Path | None, seed: int, surfaces: tuple[str, ...],
-             without: tuple[str, ...], logits: bool, emit: str | None, as_json: bool) -> None:
+def compile_(
+    spec: Path,
+    out: Path | None,
+    level: int,
+    weights: Path | None,
+    seed: int,
+    surfaces: tuple[str, ...],
+    without: tuple[str, ...],
+    logits: bool,
+    emit: str | None,
+    as_json: bool,
+) -> None:
     """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
     checked = _checked(spec)
     if emit == "ops":
@@ -185,18 +238,38 @@ def compile_(spec: Path, out: Path | None, level: int, weights: Path | None, see
 
     options = Options(level, weights, seed, surfaces, without, logits)
     count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
-    with click.progressbar(length=count, label="compiling", file=sys.stderr, hidden=not sys.stderr.isatty(),
-                           item_show_func=lambda step: step) as bar:
+    with click.progressbar(
+        length=count,
+        label="compiling",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        item_show_func=lambda step: step,
+    ) as bar:
         document = compile_spec(checked, out, options, lambda step: bar.update(1, step))
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo(_table(["surface", "inputs", "outputs", "parameters", "FLOPs/request", "FLOPs/candidate", "file"], [
-        [name, str(len(s["inputs"])), ", ".join(o["name"] for o in s["outputs"]), f"{s['parameters']:,}",
-         f"{s['flops']['request']:,}", f"{s['flops']['candidate']:,}", _size(s["file_bytes"])]
-        for name, s in document["surfaces"].items()]))
-    click.echo(f"wrote {out}: each graph equals the float64 reference within "
-               f"{max(s['verified']['largest_difference'] for s in document['surfaces'].values()):.1g}")
+    click.echo(
+        _table(
+            ["surface", "inputs", "outputs", "parameters", "FLOPs/request", "FLOPs/candidate", "file"],
+            [
+                [
+                    name,
+                    str(len(s["inputs"])),
+                    ", ".join(o["name"] for o in s["outputs"]),
+                    f"{s['parameters']:,}",
+                    f"{s['flops']['request']:,}",
+                    f"{s['flops']['candidate']:,}",
+                    _size(s["file_bytes"]),
+                ]
+                for name, s in document["surfaces"].items()
+            ],
+        )
+    )
+    click.echo(
+        f"wrote {out}: each graph equals the float64 reference within "
+        f"{max(s['verified']['largest_difference'] for s in document['surfaces'].values()):.1g}"
+    )
 
 
 def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
@@ -206,14 +279,28 @@ def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tupl
     _, graph = checked.sound()
     for surface in surfaces:
         if surface not in graph.surfaces:
-            raise SpecError(Diagnostic("T607", f"the spec has no surface `{surface}`",
-                                       notes=(f"its surfaces are {listing(graph.surfaces)}",), help=did_you_mean(surface, graph.surfaces)))
+            raise SpecError(
+                Diagnostic(
+                    "T607",
+                    f"the spec has no surface `{surface}`",
+                    notes=(f"its surfaces are {listing(graph.surfaces)}",),
+                    help=did_you_mean(surface, graph.surfaces),
+                )
+            )
     click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
 
 
 @cli.command(epilog=_example("towerspec explain ads.tower", "towerspec explain T203"))
 @click.argument("subject", metavar="SPEC|CODE")
-@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, metavar="LEVEL", help="The optimisation level.")
+@click.option(
+    "-O",
+    "level",
+    type=click.IntRange(0, 3),
+    default=2,
+    show_default=True,
+    metavar="LEVEL",
+    help="The optimisation level.",
+)
 @_JSON
 def explain(subject: str, level: int, as_json: bool) -> None:
     """Show what each surface of SPEC costs, or what the error CODE means."""
@@ -230,15 +317,39 @@ def explain(subject: str, level: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"surfaces": rows}, indent=2))
         return
-    click.echo(_table(["surface", "inputs", "outputs", "parameters", "of its own", "FLOPs/request", "FLOPs/candidate", "weights"], [
-        [name, str(len(r["inputs"])), ", ".join(r["outputs"]), f"{r['parameters']:,}", f"{r['own_parameters']:,}",
-         f"{r['flops']['request']:,}", f"{r['flops']['candidate']:,}", _size(r["bytes"])] for name, r in rows.items()]))
+    click.echo(
+        _table(
+            ["surface", "inputs", "outputs", "parameters", "of its own", "FLOPs/request", "FLOPs/candidate", "weights"],
+            [
+                [
+                    name,
+                    str(len(r["inputs"])),
+                    ", ".join(r["outputs"]),
+                    f"{r['parameters']:,}",
+                    f"{r['own_parameters']:,}",
+                    f"{r['flops']['request']:,}",
+                    f"{r['flops']['candidate']:,}",
+                    _size(r["bytes"]),
+                ]
+                for name, r in rows.items()
+            ],
+        )
+    )
 
 
 @cli.command(epilog=_example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
 @_SPEC
-@click.option("--format", "form", type=click.Choice(["svg", "dot", "mermaid"]), default="svg", show_default=True, help="What to draw it as.")
-@click.option("-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it; standard output without.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["svg", "dot", "mermaid"]),
+    default="svg",
+    show_default=True,
+    help="What to draw it as.",
+)
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it; standard output without."
+)
 def graph(spec: Path, form: str, out: Path | None) -> None:
     """Draw SPEC: the trunk, a tower tree for each surface, fusions, calibration."""
     from towerspec.graph import render as draw
@@ -256,7 +367,11 @@ def graph(spec: Path, form: str, out: Path | None) -> None:
     click.echo(f"wrote {out}")
 
 
-@cli.command(epilog=_example('eval "$(towerspec completion bash)"', "towerspec completion fish > ~/.config/fish/completions/towerspec.fish"))
+@cli.command(
+    epilog=_example(
+        'eval "$(towerspec completion bash)"', "towerspec completion fish > ~/.config/fish/completions/towerspec.fish"
+    )
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that completes towerspec's commands in a shell."""
@@ -276,7 +391,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     left = [all(not re.match(r"[\d,.]", row[i]) for row in rows) for i in range(len(header))]
 
     def line(row: list[str]) -> str:
-        return "  ".join(c.ljust(w) if side else c.rjust(w) for c, w, side in zip(row, widths, left, strict=True)).rstrip()
+        return "  ".join(
+            c.ljust(w) if side else c.rjust(w) for c, w, side in zip(row, widths, left, strict=True)
+        ).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(row) for row in rows)])
 
@@ -308,7 +425,11 @@ def main(arguments: list[str] | None = None) -> None:
         # A bug of ours must not look like the user's: one line, and the traceback for those who ask for it.
         if os.environ.get("TOWERSPEC_TRACEBACK"):
             raise
-        click.echo(f"internal error: {type(error).__name__}: {error}\nThis is a bug in towerspec; set TOWERSPEC_TRACEBACK=1 to see where.", err=True)
+        click.echo(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "This is a bug in towerspec; set TOWERSPEC_TRACEBACK=1 to see where.",
+            err=True,
+        )
         sys.exit(70)
 
 

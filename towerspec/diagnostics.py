@@ -14,8 +14,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = [
-    "Diagnostic", "Label", "Report", "Source", "Span", "SpecError", "did_you_mean", "listing",
-    "render", "render_concise", "render_github", "render_json",
+    "Diagnostic",
+    "Label",
+    "Report",
+    "Source",
+    "Span",
+    "SpecError",
+    "did_you_mean",
+    "listing",
+    "render",
+    "render_concise",
+    "render_github",
+    "render_json",
 ]
 
 
@@ -115,8 +125,17 @@ class Report:
     def add(self, diagnostic: Diagnostic) -> None:
         self._found.setdefault(diagnostic)
 
-    def error(self, code: str, message: str, span: Span | None = None, label: str = "", *,
-              labels: Iterable[Label] = (), notes: Iterable[str] = (), help: str | None = None) -> None:
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        label: str = "",
+        *,
+        labels: Iterable[Label] = (),
+        notes: Iterable[str] = (),
+        help: str | None = None,
+    ) -> None:
         self.add(Diagnostic(code, message, span, label, tuple(labels), tuple(notes), help))
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
@@ -217,6 +236,7 @@ def render_concise(d: Diagnostic) -> str:
 
 def render_github(d: Diagnostic) -> str:
     """A GitHub Actions workflow command, so that the mistake shows up on the pull request's line."""
+
     def escape(text: str, property_: bool = False) -> str:
         text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
         return text.replace(":", "%3A").replace(",", "%2C") if property_ else text
@@ -233,15 +253,28 @@ def _place(span: Span | None) -> dict[str, object] | None:
     if span is None:
         return None
     end_line, end_column = span.source.position(span.end)
-    return {"file": span.source.path, "line": span.line, "column": span.column,
-            "end_line": end_line, "end_column": end_column}
+    return {
+        "file": span.source.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": end_line,
+        "end_column": end_column,
+    }
 
 
 def render_json(diagnostics: Iterable[Diagnostic]) -> str:
     """All diagnostics as one JSON document: `{"diagnostics": [...]}`."""
-    rows = [{
-        "code": d.code, "severity": d.severity, "message": d.message, "span": _place(d.span), "label": d.label,
-        "labels": [{"span": _place(label.span), "message": label.message} for label in d.labels],
-        "notes": list(d.notes), "help": d.help,
-    } for d in diagnostics]
+    rows = [
+        {
+            "code": d.code,
+            "severity": d.severity,
+            "message": d.message,
+            "span": _place(d.span),
+            "label": d.label,
+            "labels": [{"span": _place(label.span), "message": label.message} for label in d.labels],
+            "notes": list(d.notes),
+            "help": d.help,
+        }
+        for d in diagnostics
+    ]
     return json.dumps({"diagnostics": rows}, indent=2)

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from towerspec.check.model import GROUPS, BranchDef, CalibrateDef, FeatureDef, HeadDef, Model, Node, Operand, PathDef, SurfaceDef
+from towerspec.check.model import (
+    GROUPS,
+    BranchDef,
+    CalibrateDef,
+    FeatureDef,
+    HeadDef,
+    Model,
+    Node,
+    Operand,
+    PathDef,
+    SurfaceDef,
+)
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.builder import Builder, InterferenceError, Scope, Sequence, Value
 from towerspec.ir.graph import Graph, Output
 from towerspec.ir.primitives import Ids, Input, Merge, Present
-from towerspec.ir.types import Level, ShapeError
+from towerspec.ir.types import ShapeError
 from towerspec.layers.base import Tensor, signature
 from towerspec.layers.basic import dense
 from towerspec.layers.calibrators import Cells, Identity
@@ -24,7 +35,7 @@ from towerspec.layers.heads import Product
 
 @dataclass
 class Lowering:
-    """The state of one lowering: the ops so far and, for each surface, the values by key; none marks a value that failed."""
+    """The state of one lowering, shared by all surfaces: the ops and outputs so far."""
 
     model: Model
     report: Report
@@ -64,16 +75,23 @@ class _Surface:
             self.node(node, None)
         for node in self.surface.nodes:
             self.node(node, self.surface.name)
-        scope = self.lowering.scope(self.surface.tower.key, self.surface.name, self.surface.tower.span, self.surface.name)
+        scope = self.lowering.scope(
+            self.surface.tower.key, self.surface.name, self.surface.tower.span, self.surface.name
+        )
         start = self.operand(self.surface.start, scope)
         if isinstance(start, Sequence):
-            self.report.error("T304", "a tower starts from a vector, and this is a sequence", self.surface.start.span,
-                              "a sequence", help="pool it first, with `pooling` or an encoder")
+            self.report.error(
+                "T304",
+                "a tower starts from a vector, and this is a sequence",
+                self.surface.start.span,
+                "a sequence",
+                help="pool it first, with `pooling` or an encoder",
+            )
             return
         if start is None:
             return
-        found = self.path(self.surface.tower, scope, start)
-        for head in self.surface.heads if found is not None else ():
+        found = self.path(self.surface.tower, scope, start) or {}
+        for head in self.surface.heads if found else ():
             kind, logit, prediction = found[head]
             self.lowering.outputs.append(Output(self.surface.name, head, kind, logit.id, prediction.id))
 
@@ -141,7 +159,9 @@ class _Surface:
             return
         empty = [i for i in node.inputs if i.key in GROUPS and not self.model.group(i.key)]
         for operand in empty:
-            self.report.error("T303", f"`{operand.key}` is empty: the spec declares no such features", operand.span, "no features")
+            self.report.error(
+                "T303", f"`{operand.key}` is empty: the spec declares no such features", operand.span, "no features"
+            )
         if any(i is None for i in inputs) or not _kinds_fit(node, inputs, self.report):
             return
         try:
@@ -157,7 +177,9 @@ class _Surface:
         elif isinstance(at, str):
             span, label = node.options.get(at, node.span), "this option" if at in node.options else ""
         name = type(node.layer).kind if node.layer and "kind" in type(node.layer).__dict__ else node.key
-        message = str(error) if isinstance(error, InterferenceError) or "`" in str(error) else f"layer `{name}`: {error}"
+        message = (
+            str(error) if isinstance(error, InterferenceError) or "`" in str(error) else f"layer `{name}`: {error}"
+        )
         self.report.error(code, message, span, label, help=getattr(error, "help", None))
 
     # ---- towers ------------------------------------------------------------------------------
@@ -169,7 +191,9 @@ class _Surface:
         for depth in range(len(params.layers) + 1):
             if depth:
                 layer = replace(scope, path=f"{path.key}.layers.{depth - 1}")
-                h = dense(layer, layer.use(h), params.layers[depth - 1], "", params.activation, params.norm, params.dropout)
+                h = dense(
+                    layer, layer.use(h), params.layers[depth - 1], "", params.activation, params.norm, params.dropout
+                )
             for index, fuse in enumerate(path.fuses):
                 if fuse.after == depth:
                     fused = self._fuse(fuse, index, scope, h)
@@ -177,7 +201,9 @@ class _Surface:
                         return None
                     h = fused
         found = {}
-        for head in sorted(path.heads, key=lambda head: isinstance(head.kind, Product)):  # a product comes after its parts
+        for head in sorted(
+            path.heads, key=lambda head: isinstance(head.kind, Product)
+        ):  # a product comes after its parts
             made = self._head(head, replace(scope, path=f"{path.key}.{head.name}", span=head.span), h)
             if made is not None:
                 found[head.name] = (head.kind.kind, *made)
@@ -190,19 +216,30 @@ class _Surface:
 
     def _fuse(self, fuse, index: int, scope: Scope, h: Value) -> Value | None:  # type: ignore[no-untyped-def]
         name = fuse.value.key.rsplit(".", 1)[-1]
-        inner = replace(scope, path=f"{scope.path}.fuse_{name}" + (f"_{fuse.after}" if self._twice(fuse, scope) else ""), span=fuse.span)
+        inner = replace(
+            scope,
+            path=f"{scope.path}.fuse_{name}" + (f"_{fuse.after}" if self._twice(fuse, scope) else ""),
+            span=fuse.span,
+        )
         x = self.operand(fuse.value, inner)
         if x is None:
             return None
         takes = signature(type(fuse.fusion))[-1][1]
         if isinstance(x, Sequence) and takes == "Value":
-            self.report.error("T304", f"fusion `{fuse.fusion.kind}` takes a vector, and `{name}` is a sequence",
-                              fuse.value.span, "a sequence", help="pool it first, or fuse it with `attention`")
+            self.report.error(
+                "T304",
+                f"fusion `{fuse.fusion.kind}` takes a vector, and `{name}` is a sequence",
+                fuse.value.span,
+                "a sequence",
+                help="pool it first, or fuse it with `attention`",
+            )
             return None
         try:
             return fuse.fusion.lower(inner, inner.use(h), x)
         except ShapeError as error:
-            self.report.error("T305", f"fusion `{fuse.fusion.kind}`: {error}", fuse.span, help=getattr(error, "help", None))
+            self.report.error(
+                "T305", f"fusion `{fuse.fusion.kind}`: {error}", fuse.span, help=getattr(error, "help", None)
+            )
             return None
 
     def _twice(self, fuse, scope: Scope) -> bool:  # type: ignore[no-untyped-def]
@@ -211,8 +248,11 @@ class _Surface:
 
     def _head(self, head: HeadDef, scope: Scope, h: Value) -> tuple[Value, Value] | None:
         if isinstance(head.kind, Product):
-            parts = [self.logits.get(f"{name}/{'/'.join(scope.region[:depth])}")
-                     for name in head.parts for depth in (self._depth(name, scope),)]
+            parts = [
+                self.logits.get(f"{name}/{'/'.join(scope.region[:depth])}")
+                for name in head.parts
+                for depth in (self._depth(name, scope),)
+            ]
             if any(p is None for p in parts):
                 return None
             logit = head.kind.combine(scope, [p for p in parts if p is not None])
@@ -270,8 +310,10 @@ class _Surface:
             having = [label for label, found in arms.items() if head in found]
             prim = Merge(name, table, tuple(having))
             kind = arms[having[0]][head][0]
-            logit, prediction = (outer.op(prim, key, *(outer.use(arms[label][head][i]) for label in having), hint=hint)  # type: ignore[arg-type]
-                                 for i, hint in ((1, f"{head}_logit"), (2, head)))
+            logit, prediction = (
+                outer.op(prim, key, *(outer.use(arms[label][head][i]) for label in having), hint=hint)  # type: ignore[arg-type]
+                for i, hint in ((1, f"{head}_logit"), (2, head))
+            )
             merged[head] = (kind, logit, prediction)
         return merged
 
@@ -292,9 +334,14 @@ def _kinds_fit(node: Node, inputs: list[Tensor | None], report: Report) -> bool:
         if wanted in ("Value", "Sequence") and wanted != found:
             words = {"Sequence": "a sequence", "Value": "a vector"}
             kind = getattr(node.layer, "kind", "")
-            report.error("T304", f"layer `{kind}` takes {words[wanted]} as `{name}`, and this is {words[found]}", operand.span,
-                         words[found], help="pool it first, with `pooling` or an encoder such as `transformer`"
-                         if found == "Sequence" else None)
+            report.error(
+                "T304",
+                f"layer `{kind}` takes {words[wanted]} as `{name}`, and this is {words[found]}",
+                operand.span,
+                words[found],
+                help="pool it first, with `pooling` or an encoder such as `transformer`"
+                if found == "Sequence"
+                else None,
+            )
             fits = False
     return fits
-

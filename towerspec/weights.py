@@ -19,8 +19,16 @@ from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Param
 
 _DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
 }
 _LARGEST_HEADER = 100_000_000
 # What loads without losing anything: narrower floats into float32, narrower integers into int64.
@@ -64,8 +72,11 @@ def _tensor(entry: dict[str, object], data: memoryview) -> Tensor:
 
 
 def _unreadable(path: Path, why: str) -> SpecError:
-    return SpecError(Diagnostic("T604", f"the weights file `{path}` can't be read: {why}",
-                                help="give a file in the safetensors format"))
+    return SpecError(
+        Diagnostic(
+            "T604", f"the weights file `{path}` can't be read: {why}", help="give a file in the safetensors format"
+        )
+    )
 
 
 def match(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,31 +89,55 @@ def match(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing = [path for path in wanted if path not in tensors]
     extra = [name for name in tensors if name not in wanted]
     if missing:
-        problems.append(Diagnostic("T601", f"the weights lack {len(missing)} of {len(wanted)} parameters",
-                                   notes=tuple(f"missing: `{path}` {list(wanted[path].shape)}" for path in missing[:20]),
-                                   help=(did_you_mean(missing[0], extra) or "train or convert the missing ones; "
-                                         "towerspec doesn't invent weights")))
+        problems.append(
+            Diagnostic(
+                "T601",
+                f"the weights lack {len(missing)} of {len(wanted)} parameters",
+                notes=tuple(f"missing: `{path}` {list(wanted[path].shape)}" for path in missing[:20]),
+                help=(
+                    did_you_mean(missing[0], extra)
+                    or "train or convert the missing ones; towerspec doesn't invent weights"
+                ),
+            )
+        )
     if extra:
-        problems.append(Diagnostic("T602", f"the weights hold {len(extra)} tensors that the spec doesn't have",
-                                   notes=(f"left over: {listing([f'`{name}`' for name in extra], 20)}",),
-                                   help="remove them from the file, or compile the spec they belong to"))
+        problems.append(
+            Diagnostic(
+                "T602",
+                f"the weights hold {len(extra)} tensors that the spec doesn't have",
+                notes=(f"left over: {listing([f'`{name}`' for name in extra], 20)}",),
+                help="remove them from the file, or compile the spec they belong to",
+            )
+        )
     found = {path: tensors[path] for path in wanted if path in tensors}
     problems += [p for path, tensor in found.items() if (p := _misfit(wanted[path], tensor))]
     if problems:
         raise SpecError(*problems)
-    return {path: tensor.to(torch.int64 if wanted[path].dtype == "int" else torch.float32) for path, tensor in found.items()}
+    return {
+        path: tensor.to(torch.int64 if wanted[path].dtype == "int" else torch.float32) for path, tensor in found.items()
+    }
 
 
 def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
     if tuple(tensor.shape) != param.shape:
-        return Diagnostic("T603", f"parameter `{param.path}` has the wrong shape in the weights",
-                          notes=(f"the spec says {list(param.shape)}, the file holds {list(tensor.shape)}",))
+        return Diagnostic(
+            "T603",
+            f"parameter `{param.path}` has the wrong shape in the weights",
+            notes=(f"the spec says {list(param.shape)}, the file holds {list(tensor.shape)}",),
+        )
     if tensor.dtype not in _LOSSLESS[param.dtype]:
         kind = str(tensor.dtype).removeprefix("torch.")
-        return Diagnostic("T603", f"parameter `{param.path}` has the wrong type in the weights",
-                          notes=(f"the spec says {param.dtype}, and {kind} doesn't fit into it without loss",),
-                          help="convert the tensor before saving it")
+        return Diagnostic(
+            "T603",
+            f"parameter `{param.path}` has the wrong type in the weights",
+            notes=(f"the spec says {param.dtype}, and {kind} doesn't fit into it without loss",),
+            help="convert the tensor before saving it",
+        )
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         count = int((~torch.isfinite(tensor)).sum())
-        return Diagnostic("T605", f"parameter `{param.path}` is not finite", notes=(f"{count} of {tensor.numel()} numbers are NaN or infinite",))
+        return Diagnostic(
+            "T605",
+            f"parameter `{param.path}` is not finite",
+            notes=(f"{count} of {tensor.numel()} numbers are NaN or infinite",),
+        )
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from towerspec.check.expressions import Expressions
 from towerspec.check.features import Features, duplicate_tables
@@ -34,8 +35,12 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
         features.block(block, top, None)
     trunk, trunk_names, last = _trunk(by_type[tree.Trunk], top, surfaces, report)
     if not surfaces:
-        report.error("T412", "the model has no surface", spec.name.span if spec.name else None,
-                     help="add `surface home_feed { tower { … } }`")
+        report.error(
+            "T412",
+            "the model has no surface",
+            spec.name.span if spec.name else None,
+            help="add `surface home_feed { tower { … } }`",
+        )
     built = {}
     for node in surfaces:
         surface = _Surface(node, trunk_names, last, features, report).build(surfaces)
@@ -51,8 +56,8 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
     return check_topology(model, complete, report)
 
 
-def _by_type(items: Iterable[tree.Item]) -> dict[type, list]:  # type: ignore[type-arg]
-    found: dict[type, list] = {t: [] for t in (tree.Table, tree.FeatureBlock, tree.Trunk, tree.Surface)}  # type: ignore[type-arg]
+def _by_type(items: Iterable[tree.Item]) -> dict[type, list[Any]]:
+    found: dict[type, list[Any]] = {t: [] for t in (tree.Table, tree.FeatureBlock, tree.Trunk, tree.Surface)}
     for item in items:
         found.setdefault(type(item), []).append(item)
     return found
@@ -65,22 +70,38 @@ def _unique_surfaces(nodes: list[tree.Surface], report: Report) -> list[tree.Sur
         # Each surface becomes a file of its name, and some file systems take `Search` for `search`.
         other = first.setdefault(node.name.text.lower(), node)
         if other is not node:
-            report.error("T210", f"surface `{node.name.text}` is defined twice", node.name.span, "defined again here",
-                         labels=[Label(other.name.span, "first defined here")])
+            report.error(
+                "T210",
+                f"surface `{node.name.text}` is defined twice",
+                node.name.span,
+                "defined again here",
+                labels=[Label(other.name.span, "first defined here")],
+            )
     return list(first.values())
 
 
-def _trunk(nodes: list[tree.Trunk], top: Namespace, surfaces: list[tree.Surface],
-           report: Report) -> tuple[tuple[Node, ...], Namespace, Operand | None]:
+def _trunk(
+    nodes: list[tree.Trunk], top: Namespace, surfaces: list[tree.Surface], report: Report
+) -> tuple[tuple[Node, ...], Namespace, Operand | None]:
     names = Namespace(top)
     if not nodes or not nodes[0].body:
         at = nodes[0].span if nodes else (surfaces[0].name.span if surfaces else None)
-        report.error("T411", "the model has no trunk", at, "nothing to start a tower from" if at else "",
-                     help="add `trunk { mixed = concat(request, candidate) }`")
+        report.error(
+            "T411",
+            "the model has no trunk",
+            at,
+            "nothing to start a tower from" if at else "",
+            help="add `trunk { mixed = concat(request, candidate) }`",
+        )
         return (), names, None
     for second in nodes[1:]:
-        report.error("T210", "the trunk is defined twice", _word(second, "trunk"), "defined again here",
-                     labels=[Label(_word(nodes[0], "trunk"), "first defined here")])
+        report.error(
+            "T210",
+            "the trunk is defined twice",
+            _word(second, "trunk"),
+            "defined again here",
+            labels=[Label(_word(nodes[0], "trunk"), "first defined here")],
+        )
     elsewhere = {name: s.name.text for s in surfaces for name in _own_names(s)}
     expressions = Expressions(report, elsewhere)
     expressions.assign(nodes[0].body, names, "trunk")
@@ -98,7 +119,9 @@ def _word(node: tree.Node, word: str) -> Span:
 
 
 class _Surface:
-    def __init__(self, node: tree.Surface, trunk: Namespace, last: Operand | None, features: Features, report: Report) -> None:
+    def __init__(
+        self, node: tree.Surface, trunk: Namespace, last: Operand | None, features: Features, report: Report
+    ) -> None:
         self.node, self.features, self.report, self.last = node, features, report, last
         self.name = node.name.text
         self.names = Namespace(trunk)
@@ -128,10 +151,20 @@ class _Surface:
     def _tower(self) -> tree.Tower | None:
         towers = [i for i in self.node.items if isinstance(i, tree.Tower)]
         if not towers:
-            self.report.error("T410", f"surface `{self.name}` has no tower, so it predicts nothing", self.node.name.span,
-                              "no tower", help="add `tower { layers: [128]  head click : binary }`")
+            self.report.error(
+                "T410",
+                f"surface `{self.name}` has no tower, so it predicts nothing",
+                self.node.name.span,
+                "no tower",
+                help="add `tower { layers: [128]  head click : binary }`",
+            )
             return None
         for second in towers[1:]:
-            self.report.error("T210", f"surface `{self.name}` has two towers", _word(second, "tower"), "a second tower",
-                              labels=[Label(_word(towers[0], "tower"), "the first tower")])
+            self.report.error(
+                "T210",
+                f"surface `{self.name}` has two towers",
+                _word(second, "tower"),
+                "a second tower",
+                labels=[Label(_word(towers[0], "tower"), "the first tower")],
+            )
         return towers[0]

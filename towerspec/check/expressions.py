@@ -9,8 +9,8 @@ from towerspec.check.model import Node, Operand
 from towerspec.check.names import Namespace, check_usable, unknown
 from towerspec.check.params import build
 from towerspec.diagnostics import Report, Span
-from towerspec.layers.base import Layer, Tensor, kinds, signature
 from towerspec.ir.builder import Scope
+from towerspec.layers.base import Layer, Tensor, kinds, signature
 from towerspec.syntax import tree
 
 
@@ -48,8 +48,13 @@ class Expressions:
                 key = f"{parent}.{kind}_{count}"
             self._node(value, key, names, None)
             return Operand(key, value.span)
-        self.report.error("T303", "an input must be a value, not a number, text or list", value.span, "not a value",
-                          help="numbers, texts and lists go into options, as `name: value`")
+        self.report.error(
+            "T303",
+            "an input must be a value, not a number, text or list",
+            value.span,
+            "not a value",
+            help="numbers, texts and lists go into options, as `name: value`",
+        )
         return None
 
     def name(self, name: str, span: Span, names: Namespace) -> Operand | None:
@@ -59,10 +64,17 @@ class Expressions:
             return Operand(entry.key, span)
         if name in self.elsewhere:
             owner = self.elsewhere[name]
-            self.report.error("T406", f"`{name}` belongs to surface `{owner}` and can't be used here", span,
-                              f"only `{owner}` has it", notes=["what is shared by all surfaces, and every other surface, "
-                                                              "must not depend on one surface's own values"],
-                              help=f"use it in `surface {owner}`, or declare it at the top level with `on: [{owner}]`")
+            self.report.error(
+                "T406",
+                f"`{name}` belongs to surface `{owner}` and can't be used here",
+                span,
+                f"only `{owner}` has it",
+                notes=[
+                    "what is shared by all surfaces, and every other surface, "
+                    "must not depend on one surface's own values"
+                ],
+                help=f"use it in `surface {owner}`, or declare it at the top level with `on: [{owner}]`",
+            )
         else:
             unknown("T201", "value", name, span, list(names.names()), self.report)
         return None
@@ -71,8 +83,9 @@ class Expressions:
         if isinstance(value, tree.Call):
             self._call(value, key, names, name_span)
         else:
-            operand = self._inline(value, key, names) if isinstance(value, tree.Inline) else \
-                self.operand(value, names, key)
+            operand = (
+                self._inline(value, key, names) if isinstance(value, tree.Inline) else self.operand(value, names, key)
+            )
             inputs = (operand,) if operand else ()
             layer = Alias() if operand else None
             self.nodes.append(Node(key, layer, inputs, value.span, name_span or value.span, {}))
@@ -108,10 +121,14 @@ class Expressions:
         layer = build(cls, call.options, call.kind.span, f"layer `{call.kind.text}`", self.report)
         takes = signature(cls)
         variadic = any(many for _, _, many in takes)
-        if variadic and len(call.args) >= max(1, len(takes)) or not variadic and len(call.args) == len(takes):
+        if (variadic and len(call.args) >= max(1, len(takes))) or (not variadic and len(call.args) == len(takes)):
             assert layer is None or isinstance(layer, Layer)
             return layer
         count = f"{'at least ' if variadic else ''}{len(takes)} input{'s' if len(takes) != 1 else ''}"
-        self.report.error("T303", f"layer `{call.kind.text}` takes {count}, and this gives {len(call.args)}", call.kind.span,
-                          notes=[f"its inputs are {', '.join(('*' if many else '') + name for name, _, many in takes)}"])
+        self.report.error(
+            "T303",
+            f"layer `{call.kind.text}` takes {count}, and this gives {len(call.args)}",
+            call.kind.span,
+            notes=[f"its inputs are {', '.join(('*' if many else '') + name for name, _, many in takes)}"],
+        )
         return None

@@ -30,9 +30,10 @@ class Features:
         """Adds a shared table."""
         check_usable(node.name, self.report)
         params = build(Table, node.options, node.name.span, "a table", self.report)
+        self.tables[node.name.text] = None
         if params is not None:
             self._size(params.rows, params.dim, node.name.text, node)
-        self.tables[node.name.text] = params and TableDef(node.name.text, params.rows, params.dim, node.name.span)
+            self.tables[node.name.text] = TableDef(node.name.text, params.rows, params.dim, node.name.span)
 
     def block(self, node: tree.FeatureBlock, names: Namespace, surface: str | None) -> None:
         """Adds the features of a `request` or `candidate` block, of all surfaces or of one."""
@@ -41,8 +42,8 @@ class Features:
             key = f"{prefix}.{feature.name.text}"
             if names.define(feature.name, key, self.report):
                 kind = self._kind(feature, surface)
-                self.features[key] = kind and FeatureDef(
-                    key, feature.name.text, kind, GROUPS[node.level], surface, feature.name.span)
+                level, span = GROUPS[node.level], feature.name.span
+                self.features[key] = FeatureDef(key, feature.name.text, kind, level, surface, span) if kind else None
 
     def _kind(self, node: tree.Feature, surface: str | None) -> Feature | None:
         cls = kinds("feature").get(node.kind.text)
@@ -63,8 +64,12 @@ class Features:
         if option is None:
             return
         if surface is not None:
-            self.report.error("T307", f"a feature of surface `{surface}` takes no `on`", option.span,
-                              f"it is only `{surface}`'s already")
+            self.report.error(
+                "T307",
+                f"a feature of surface `{surface}` takes no `on`",
+                option.span,
+                f"it is only `{surface}`'s already",
+            )
         for item in option.value.items if isinstance(option.value, tree.ListExpr) else ():
             name = getattr(item, "name", None)
             if isinstance(name, str) and name not in self.surfaces:
@@ -87,20 +92,36 @@ class Features:
         for name in ("missing", "unknown"):
             value = getattr(kind, name, None)
             if rows is not None and isinstance(value, int) and not 0 <= value < rows:
-                self.report.error("T301", f"a {kind.kind} can't take this `{name}`", options[name].value.span,
-                                  f"must be an id from 0 to {rows - 1}")
+                self.report.error(
+                    "T301",
+                    f"a {kind.kind} can't take this `{name}`",
+                    options[name].value.span,
+                    f"must be an id from 0 to {rows - 1}",
+                )
 
     def _size(self, rows: int, dim: int, name: str, node: tree.Table | tree.Feature) -> None:
         if (rows + EXTRA_ROWS) * dim > LARGEST_TABLE:
             size = (rows + EXTRA_ROWS) * dim * 4 / 2**30
             at = next((o.value.span for o in node.options if o.name.text == "rows"), node.name.span)
-            self.report.error("T306", f"table of `{name}` is too large", at, f"{size:,.0f} GiB of weights",
-                              notes=[f"a table holds at most {LARGEST_TABLE:,} numbers, 8 GiB"],
-                              help="hash the ids into fewer rows, or make `dim` smaller")
+            self.report.error(
+                "T306",
+                f"table of `{name}` is too large",
+                at,
+                f"{size:,.0f} GiB of weights",
+                notes=[f"a table holds at most {LARGEST_TABLE:,} numbers, 8 GiB"],
+                help="hash the ids into fewer rows, or make `dim` smaller",
+            )
 
 
-def find_category(name: tree.Name, names: Namespace, features: dict[str, FeatureDef | None], surface: str,
-                  code: str, use: str, report: Report) -> FeatureDef | None:
+def find_category(
+    name: tree.Name,
+    names: Namespace,
+    features: dict[str, FeatureDef | None],
+    surface: str,
+    code: str,
+    use: str,
+    report: Report,
+) -> FeatureDef | None:
     """The category feature of this name that the surface has; what else it is, is an error with this code."""
     entry = names.find(name.text)
     if entry is None or entry.key not in features:
@@ -112,12 +133,22 @@ def find_category(name: tree.Name, names: Namespace, features: dict[str, Feature
     if feature is None:
         return None
     if not isinstance(feature.kind, Category):
-        report.error(code, f"{use} must be a category, and `{name.text}` is a {feature.kind.kind}", name.span,
-                     f"a {feature.kind.kind}", labels=[Label(entry.span, "declared here")])
+        report.error(
+            code,
+            f"{use} must be a category, and `{name.text}` is a {feature.kind.kind}",
+            name.span,
+            f"a {feature.kind.kind}",
+            labels=[Label(entry.span, "declared here")],
+        )
         return None
     if not feature.has(surface):
-        report.error(code, f"surface `{surface}` doesn't have the feature `{name.text}`", name.span, "not on this surface",
-                     labels=[Label(entry.span, f"it is on {', '.join(feature.kind.on or ())}")])
+        report.error(
+            code,
+            f"surface `{surface}` doesn't have the feature `{name.text}`",
+            name.span,
+            "not on this surface",
+            labels=[Label(entry.span, f"it is on {', '.join(feature.kind.on or ())}")],
+        )
         return None
     return feature
 
@@ -128,5 +159,10 @@ def duplicate_tables(nodes: Iterable[tree.Table], report: Report) -> None:
     for node in nodes:
         other = first.setdefault(node.name.text, node)
         if other is not node:
-            report.error("T210", f"table `{node.name.text}` is defined twice", node.name.span, "defined again here",
-                         labels=[Label(other.name.span, "first defined here")])
+            report.error(
+                "T210",
+                f"table `{node.name.text}` is defined twice",
+                node.name.span,
+                "defined again here",
+                labels=[Label(other.name.span, "first defined here")],
+            )

@@ -154,5 +154,8 @@ class Model:
 
     def group(self, name: str) -> tuple[FeatureDef, ...]:
         """The features that `request` or `candidate` stands for: the shared ones of that level that are vectors."""
-        return tuple(f for f in self.features.values()
-                     if f.level == GROUPS[name] and f.surface is None and f.kind.kind != "sequence")
+        return tuple(
+            f
+            for f in self.features.values()
+            if f.level == GROUPS[name] and f.surface is None and f.kind.kind != "sequence"
+        )

@@ -12,21 +12,24 @@ from towerspec.syntax import tree
 LONGEST = 64
 
 # What torch.nn.Module already has; a part of the model by such a name would hide it. A test compares this with torch.
-MODULE_ATTRIBUTES = frozenset("""
-    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
-    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
-    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
-    state_dict to to_empty train training type xpu zero_grad
-""".split())
+MODULE_ATTRIBUTES = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
+    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+    to_empty train training type xpu zero_grad
+    """.split()  # noqa: SIM905 - eighty quoted words would hide the list
+)
 
 
 def check_usable(name: tree.Name, report: Report) -> None:
     """Reports a name that generated Python could not carry."""
     text = name.text
-    if keyword.iskeyword(text) or keyword.issoftkeyword(text) and text == "_":
+    if keyword.iskeyword(text) or (keyword.issoftkeyword(text) and text == "_"):
         why = "is a reserved word of Python, and the generated code is Python"
     elif text in MODULE_ATTRIBUTES:
         why = "is an attribute of torch.nn.Module, and the generated model is one"
@@ -39,9 +42,16 @@ def check_usable(name: tree.Name, report: Report) -> None:
     else:
         return
     shown = text if len(text) <= LONGEST else text[:LONGEST] + "…"
-    report.error("T212", f"`{shown}` can't be used as a name", name.span, "can't be a name", notes=[f"it {why}"],
-                 help=f"rename it, say to `{text.strip('_')[:40]}_{'feature' if text in MODULE_ATTRIBUTES else 'value'}`"
-                 if text.isascii() and text.strip("_").isidentifier() else None)
+    report.error(
+        "T212",
+        f"`{shown}` can't be used as a name",
+        name.span,
+        "can't be a name",
+        notes=[f"it {why}"],
+        help=f"rename it, say to `{text.strip('_')[:40]}_{'feature' if text in MODULE_ATTRIBUTES else 'value'}`"
+        if text.isascii() and text.strip("_").isidentifier()
+        else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,13 +71,24 @@ class Namespace:
         """Adds a name, unless it is taken here (a duplicate) or around (it would be shadowed)."""
         check_usable(name, report)
         if name.text in self.entries:
-            report.error("T210", f"`{name.text}` is defined twice", name.span, "defined again here",
-                         labels=[Label(self.entries[name.text].span, "first defined here")])
+            report.error(
+                "T210",
+                f"`{name.text}` is defined twice",
+                name.span,
+                "defined again here",
+                labels=[Label(self.entries[name.text].span, "first defined here")],
+            )
             return False
         outer = self.parent.find(name.text) if self.parent else None
         if outer is not None:
-            report.error("T211", f"`{name.text}` hides another `{name.text}`", name.span, "would hide the other",
-                         labels=[Label(outer.span, "the other is defined here")], help="give one of them another name")
+            report.error(
+                "T211",
+                f"`{name.text}` hides another `{name.text}`",
+                name.span,
+                "would hide the other",
+                labels=[Label(outer.span, "the other is defined here")],
+                help="give one of them another name",
+            )
             return False
         self.entries[name.text] = Entry(key, name.span)
         return True
@@ -83,8 +104,9 @@ class Namespace:
             yield from self.parent.names()
 
 
-def unknown(code: str, what: str, name: str, span: Span, known: Iterator[str] | list[str], report: Report, *,
-            plural: str = "") -> None:
+def unknown(
+    code: str, what: str, name: str, span: Span, known: Iterator[str] | list[str], report: Report, *, plural: str = ""
+) -> None:
     """Reports a name that means nothing here, with what would."""
     known = sorted(set(known))
     notes = [f"{plural or what + 's'} are {listing(known)}"] if known else []

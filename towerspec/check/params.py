@@ -16,7 +16,7 @@ K = TypeVar("K", bound=Kind)
 
 
 def plain(value: tree.Expr) -> Any:
-    """An option's value as Python data: words as strings, lists as tuples; a call stays a node, which no option takes."""
+    """An option's value as Python data: words as strings, lists as tuples; a call stays a node."""
     if isinstance(value, tree.Literal):
         return value.value
     if isinstance(value, tree.Ref):
@@ -32,8 +32,13 @@ def options_by_name(options: Sequence[tree.Option], report: Report) -> dict[str,
     for option in options:
         first = found.setdefault(option.name.text, option)
         if first is not option:
-            report.error("T217", f"option `{option.name.text}` is given twice", option.name.span, "again here",
-                         labels=[Label(first.name.span, "first given here")])
+            report.error(
+                "T217",
+                f"option `{option.name.text}` is given twice",
+                option.name.span,
+                "again here",
+                labels=[Label(first.name.span, "first given here")],
+            )
     return found
 
 
@@ -52,22 +57,37 @@ def build(cls: type[K], options: Sequence[tree.Option], at: Span, what: str, rep
         return None
 
 
-def _report(cls: type[Kind], detail: ErrorDetails, name: str, given: dict[str, tree.Option], at: Span, what: str,
-            report: Report) -> None:
-    known = [n for n in cls.model_fields]
+def _report(
+    cls: type[Kind], detail: ErrorDetails, name: str, given: dict[str, tree.Option], at: Span, what: str, report: Report
+) -> None:
+    known = list(cls.model_fields)
     if detail["type"] == "missing":
-        report.error("T302", f"{what} needs the option `{name}`", at, f"`{name}` is missing", notes=_describe(cls, name))
+        report.error(
+            "T302", f"{what} needs the option `{name}`", at, f"`{name}` is missing", notes=_describe(cls, name)
+        )
     elif detail["type"] == "extra_forbidden":
         notes = [f"{what} takes {listing(sorted(known))}"] if known else [f"{what} takes no options"]
-        report.error("T207", f"{what} has no option `{name}`", given[name].name.span, "not an option",
-                     notes=notes, help=did_you_mean(name, known))
+        report.error(
+            "T207",
+            f"{what} has no option `{name}`",
+            given[name].name.span,
+            "not an option",
+            notes=notes,
+            help=did_you_mean(name, known),
+        )
     elif not name:
         message = str(detail["ctx"]["error"]) if "ctx" in detail and "error" in detail["ctx"] else detail["msg"]
         report.error("T307", f"these options of {what} don't go together: {message}", at)
     else:
         span = _smallest(given[name].value, [part for part in detail["loc"][1:] if isinstance(part, int)])
-        report.error("T301", f"{what} can't take this `{name}`", span, _wording(cls, name, detail),
-                     notes=_describe(cls, name), help=_choice(detail))
+        report.error(
+            "T301",
+            f"{what} can't take this `{name}`",
+            span,
+            _wording(cls, name, detail),
+            notes=_describe(cls, name),
+            help=_choice(detail),
+        )
 
 
 def _smallest(value: tree.Expr, indexes: list[int]) -> Span:
@@ -82,14 +102,24 @@ def _describe(cls: type[Kind], name: str) -> list[str]:
     return [f"`{name}` is {description}"] if description else []
 
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "`true` or `false`", "string": "a word", "tuple": "a list"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "`true` or `false`",
+    "string": "a word",
+    "tuple": "a list",
+}
 
 
 def _wording(cls: type[Kind], name: str, detail: ErrorDetails) -> str:
     """What is wrong with a value, in the language's words rather than pydantic's."""
     type_, ctx = detail["type"], detail.get("ctx", {})
-    bounds = {"greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}", "greater_than": "more than {gt}",
-              "less_than": "less than {lt}"}
+    bounds = {
+        "greater_than_equal": "at least {ge}",
+        "less_than_equal": "at most {le}",
+        "greater_than": "more than {gt}",
+        "less_than": "less than {lt}",
+    }
     if type_ in bounds:
         return f"must be {bounds[type_].format(**ctx)}"
     if type_ in ("too_short", "too_long"):

@@ -34,12 +34,18 @@ def _cycle(nodes: list[Node], report: Report) -> None:
     keys = {node.key for node in nodes}
     read = next(i for i in first.inputs if i.key in keys)
     chain = " -> ".join(f"`{node.key.rsplit('.', 1)[-1]}`" for node in (*nodes, first))
-    report.error("T401", f"`{name}` depends on itself", read.span, "this leads back to it",
-                 labels=[Label(node.name_span, "on the way") for node in rest[:4]], notes=[f"the cycle is {chain}"])
+    report.error(
+        "T401",
+        f"`{name}` depends on itself",
+        read.span,
+        "this leads back to it",
+        labels=[Label(node.name_span, "on the way") for node in rest[:4]],
+        notes=[f"the cycle is {chain}"],
+    )
 
 
 def model_graph(model: Model) -> nx.DiGraph:
-    """Every value by key, with an edge to each that reads it; groups lead to their features, towers are `surfaces.<name>.tower`."""
+    """Every value by key, with an edge to each that reads it; a tower is `surfaces.<name>.tower`."""
     graph = nx.DiGraph()
     for group in GROUPS:
         graph.add_edges_from((f.key, group) for f in model.group(group))
@@ -64,8 +70,9 @@ def tower_reads(surface: SurfaceDef) -> list[str]:
 def check_topology(model: Model, complete: bool, report: Report) -> Model:
     """Reports what is wrong with the whole; where a name is unknown, what it would have reached is not called dead."""
     _task_kinds(model, report)
-    cut = not complete or any(d.code.startswith("T2") or d.code in ("T401", "T404", "T406", "T410", "T411")
-                              for d in report.diagnostics)
+    cut = not complete or any(
+        d.code.startswith("T2") or d.code in ("T401", "T404", "T406", "T410", "T411") for d in report.diagnostics
+    )
     if not cut and model.surfaces:
         graph = model_graph(model)
         _dead(model, graph, report)
@@ -79,8 +86,13 @@ def _dead(model: Model, graph: nx.DiGraph, report: Report) -> None:
     for node in (*model.trunk, *(n for s in model.surfaces.values() for n in s.nodes)):
         if node.key not in alive and not list(graph.successors(node.key)):
             name = node.key.rsplit(".", 1)[-1]
-            report.error("T402", f"`{name}` reaches no head", node.name_span, "computed and never used",
-                         help="use it, or remove the line")
+            report.error(
+                "T402",
+                f"`{name}` reaches no head",
+                node.name_span,
+                "computed and never used",
+                help="use it, or remove the line",
+            )
 
 
 def _unused(model: Model, graph: nx.DiGraph, report: Report) -> None:
@@ -88,8 +100,14 @@ def _unused(model: Model, graph: nx.DiGraph, report: Report) -> None:
     for feature in model.features.values():
         readers = set(graph.successors(feature.key)) if feature.key in graph else set()
         if not readers - (set(GROUPS) - groups):
-            help_ = "give it to an encoder such as `pooling`" if feature.kind.kind == "sequence" else "use it, or remove the line"
-            report.error("T403", f"feature `{feature.name}` is never used", feature.span, "no value reads it", help=help_)
+            help_ = (
+                "give it to an encoder such as `pooling`"
+                if feature.kind.kind == "sequence"
+                else "use it, or remove the line"
+            )
+            report.error(
+                "T403", f"feature `{feature.name}` is never used", feature.span, "no value reads it", help=help_
+            )
     tables = {f.kind.table for f in model.features.values() if isinstance(f.kind, Coded)}
     for table in model.tables.values():
         if table.name not in tables:
@@ -102,8 +120,13 @@ def _from_trunk(model: Model, graph: nx.DiGraph, report: Report) -> None:
         start = surface.start
         if not trunk & (nx.ancestors(graph, start.key) | {start.key}):
             name = start.key.rsplit(".", 1)[-1]
-            report.error("T405", f"the tower of `{surface.name}` has no path from the trunk", start.span,
-                         f"`{name}` reads no trunk value", help="start from a trunk value, and fuse this one in")
+            report.error(
+                "T405",
+                f"the tower of `{surface.name}` has no path from the trunk",
+                start.span,
+                f"`{name}` reads no trunk value",
+                help="start from a trunk value, and fuse this one in",
+            )
 
 
 def _task_kinds(model: Model, report: Report) -> None:
@@ -114,9 +137,14 @@ def _task_kinds(model: Model, report: Report) -> None:
                 mine = (head.kind.kind, head.kind.width(), head.span)
                 kind, width, span = first.setdefault(head.name, mine)
                 if (kind, width) != mine[:2]:
-                    report.error("T504", f"head `{head.name}` is {_shown(*mine[:2])} here and {_shown(kind, width)} elsewhere",
-                                 head.span, f"{_shown(*mine[:2])}", labels=[Label(span, _shown(kind, width))],  # type: ignore[arg-type]
-                                 notes=["heads of one name are one task, on every surface and in every branch"])
+                    report.error(
+                        "T504",
+                        f"head `{head.name}` is {_shown(*mine[:2])} here and {_shown(kind, width)} elsewhere",
+                        head.span,
+                        f"{_shown(*mine[:2])}",
+                        labels=[Label(span, _shown(kind, width))],  # type: ignore[arg-type]
+                        notes=["heads of one name are one task, on every surface and in every branch"],
+                    )
 
 
 def _shown(kind: str, width: int) -> str:

@@ -44,8 +44,14 @@ class Towers:
     report: Report
     used: set[str] = field(default_factory=set)  # features read as branch keys or calibration cells
 
-    def path(self, items: tuple[tree.TowerItem, ...], key: str, node: tree.Tower | tree.Arm,
-             calibrates: dict[str, tree.Calibrate], outer_heads: tuple[tree.Head, ...] = ()) -> PathDef | None:
+    def path(
+        self,
+        items: tuple[tree.TowerItem, ...],
+        key: str,
+        node: tree.Tower | tree.Arm,
+        calibrates: dict[str, tree.Calibrate],
+        outer_heads: tuple[tree.Head, ...] = (),
+    ) -> PathDef | None:
         """A tower or an arm; `calibrates` holds what the blocks around it say of its heads."""
         what = "a tower" if isinstance(node, tree.Tower) else "an arm"
         options = [i for i in items if isinstance(i, tree.Option)]
@@ -55,12 +61,22 @@ class Towers:
         branches = [i for i in items if isinstance(i, tree.Branch)]
         calibrates = self._calibrates(items, calibrates)
         for second in branches[1:]:
-            self.report.error("T414", f"{what} has one branch at most", second.key.span, "a second branch",
-                              labels=[Label(branches[0].key.span, "the first branch")],
-                              help="branch again inside an arm of the first")
+            self.report.error(
+                "T414",
+                f"{what} has one branch at most",
+                second.key.span,
+                "a second branch",
+                labels=[Label(branches[0].key.span, "the first branch")],
+                help="branch again inside an arm of the first",
+            )
         if not heads and not branches:
-            self.report.error("T410", f"{what} has neither a head nor a branch, so it predicts nothing", at,
-                              "no head", help="add a line such as `head click : binary`")
+            self.report.error(
+                "T410",
+                f"{what} has neither a head nor a branch, so it predicts nothing",
+                at,
+                "no head",
+                help="add a line such as `head click : binary`",
+            )
         fuses = [self._fuse(i, params, what) for i in items if isinstance(i, tree.Fuse)]
         visible = (*outer_heads, *heads)
         built = [self._head(h, visible, calibrates.get(h.name.text)) for h in self._once(heads, outer_heads)]
@@ -76,8 +92,13 @@ class Towers:
             if other is head:
                 kept.append(head)
             else:
-                self.report.error("T210", f"head `{head.name.text}` is defined twice on one path", head.name.span,
-                                  "defined again here", labels=[Label(other.name.span, "first defined here")])
+                self.report.error(
+                    "T210",
+                    f"head `{head.name.text}` is defined twice on one path",
+                    head.name.span,
+                    "defined again here",
+                    labels=[Label(other.name.span, "first defined here")],
+                )
         return kept
 
     def _calibrates(self, items: Iterable[object], outer: dict[str, tree.Calibrate]) -> dict[str, tree.Calibrate]:
@@ -91,8 +112,13 @@ class Towers:
             if name not in known:
                 unknown("T213", "head", name, item.head.span, sorted(known), self.report)
             elif name in merged:
-                self.report.error("T502", f"head `{name}` is calibrated twice", item.head.span, "calibrated again here",
-                                  labels=[Label(merged[name].head.span, "first calibrated here")])
+                self.report.error(
+                    "T502",
+                    f"head `{name}` is calibrated twice",
+                    item.head.span,
+                    "calibrated again here",
+                    labels=[Label(merged[name].head.span, "first calibrated here")],
+                )
             else:
                 merged[name] = item
         return merged
@@ -112,20 +138,28 @@ class Towers:
         value = self.expressions.name(node.value.text, node.value.span, self.names)
         after = node.after.value if isinstance(node.after, tree.Literal) else None
         if not isinstance(after, int) or isinstance(after, bool) or after < 0:
-            self.report.error("T301", "a fusion's depth is a whole number of layers", node.after.span,
-                              "must be 0 or more")
+            self.report.error(
+                "T301", "a fusion's depth is a whole number of layers", node.after.span, "must be 0 or more"
+            )
             return None
         depth = len(params.layers) if params else after
         if after > depth:
-            self.report.error("T404", f"the fusion is after layer {after}, and {what} has {depth}", node.after.span,
-                              f"past the depth of {depth}", help=f"write `after {depth}`, or add layers")
+            self.report.error(
+                "T404",
+                f"the fusion is after layer {after}, and {what} has {depth}",
+                node.after.span,
+                f"past the depth of {depth}",
+                help=f"write `after {depth}`, or add layers",
+            )
             return None
         if fusion is None or value is None:
             return None
         assert isinstance(fusion, Fusion)
         return FuseDef(after, value, fusion, node.span)
 
-    def _head(self, node: tree.Head, visible: tuple[tree.Head, ...], calibrate: tree.Calibrate | None) -> HeadDef | None:
+    def _head(
+        self, node: tree.Head, visible: tuple[tree.Head, ...], calibrate: tree.Calibrate | None
+    ) -> HeadDef | None:
         cls = kinds("head").get(node.kind.text)
         if cls is None:
             unknown("T205", "head kind", node.kind.text, node.kind.span, list(kinds("head")), self.report)
@@ -145,8 +179,13 @@ class Towers:
                 self.report.error("T505", f"a {kind.kind} head takes no other heads", node.args[0].span, "not taken")
             return not node.args
         if len(node.args) < 2:
-            self.report.error("T505", "a product takes two heads or more", node.kind.span,
-                              f"{len(node.args)} given", help=f"write `head {node.name.text} : product(click, conversion)`")
+            self.report.error(
+                "T505",
+                "a product takes two heads or more",
+                node.kind.span,
+                f"{len(node.args)} given",
+                help=f"write `head {node.name.text} : product(click, conversion)`",
+            )
             return False
         others = {h.name.text: h for h in visible if h is not node}
         sound = True
@@ -155,8 +194,12 @@ class Towers:
             if other is None:
                 unknown("T213", "head", arg.text, arg.span, list(others), self.report)
             elif other.kind.text != "binary":
-                self.report.error("T505", f"a product is of binary heads, and `{arg.text}` is {other.kind.text}", arg.span,
-                                  labels=[Label(other.kind.span, "declared here")])
+                self.report.error(
+                    "T505",
+                    f"a product is of binary heads, and `{arg.text}` is {other.kind.text}",
+                    arg.span,
+                    labels=[Label(other.kind.span, "declared here")],
+                )
             sound = sound and other is not None and other.kind.text == "binary"
         return sound
 
@@ -166,27 +209,45 @@ class Towers:
             unknown("T204", "calibrator", node.kind.text, node.kind.span, list(kinds("calibrator")), self.report)
             return None
         kind = build(cls, node.options, node.kind.span, f"calibrator `{node.kind.text}`", self.report)
-        by = find_category(node.by, self.names, self.features, self.surface, "T503", "what a calibration goes by",
-                           self.report) if node.by else None
+        by = (
+            find_category(
+                node.by, self.names, self.features, self.surface, "T503", "what a calibration goes by", self.report
+            )
+            if node.by
+            else None
+        )
         if by:
             self.used.add(by.key)
         if kind is None:
             return None
         assert isinstance(kind, Calibrator)
         if head.kind not in kind.fits:
-            fitting = [name for name, c in kinds("calibrator").items() if issubclass(c, Calibrator) and head.kind in c.fits]
-            self.report.error("T501", f"calibrator `{kind.kind}` doesn't fit a {head.kind} head", node.kind.span,
-                              f"not for {head.kind}", notes=[f"for a {head.kind} head there are {listing(fitting)}"])
+            fitting = [
+                name for name, c in kinds("calibrator").items() if issubclass(c, Calibrator) and head.kind in c.fits
+            ]
+            self.report.error(
+                "T501",
+                f"calibrator `{kind.kind}` doesn't fit a {head.kind} head",
+                node.kind.span,
+                f"not for {head.kind}",
+                notes=[f"for a {head.kind} head there are {listing(fitting)}"],
+            )
             return None
         return None if node.by and not by else CalibrateDef(kind, by.key if by else None, node.span)
 
-    def _branch(self, node: tree.Branch, key: str, calibrates: dict[str, tree.Calibrate],
-                visible: tuple[tree.Head, ...]) -> BranchDef | None:
+    def _branch(
+        self, node: tree.Branch, key: str, calibrates: dict[str, tree.Calibrate], visible: tuple[tree.Head, ...]
+    ) -> BranchDef | None:
         feature = find_category(node.key, self.names, self.features, self.surface, "T408", "a branch key", self.report)
         if feature is not None and feature.level != Level.REQUEST:
-            self.report.error("T408", f"a branch key must be of request level, and `{node.key.text}` is a candidate's",
-                              node.key.span, "candidate level", notes=["a request runs one arm of a branch"],
-                              labels=[Label(feature.span, "declared here")])
+            self.report.error(
+                "T408",
+                f"a branch key must be of request level, and `{node.key.text}` is a candidate's",
+                node.key.span,
+                "candidate level",
+                notes=["a request runs one arm of a branch"],
+                labels=[Label(feature.span, "declared here")],
+            )
             feature = None
         if feature:
             self.used.add(feature.key)
@@ -196,8 +257,13 @@ class Towers:
             label = arm.label.text if isinstance(arm.label, tree.Name) else str(arm.label.value)
             other = labels.setdefault(label, arm)
             if other is not arm:
-                self.report.error("T210", f"arm `{label}` is defined twice", arm.label.span, "defined again here",
-                                  labels=[Label(other.label.span, "first defined here")])
+                self.report.error(
+                    "T210",
+                    f"arm `{label}` is defined twice",
+                    arm.label.span,
+                    "defined again here",
+                    labels=[Label(other.label.span, "first defined here")],
+                )
                 continue
             ids = self._arm_ids(label, arm, feature) if feature else ()
             # No name in a spec starts with an underscore, so these can't meet another arm's.
@@ -220,14 +286,25 @@ class Towers:
             known = [str(v) for v in values]
             if label in known:
                 return (known.index(label),)
-            self.report.error("T409", f"`{label}` is no value of `{feature.name}`", arm.label.span, "not one of its values",
-                              notes=[f"its values are {listing(known)}"], help=did_you_mean(label, known))
+            self.report.error(
+                "T409",
+                f"`{label}` is no value of `{feature.name}`",
+                arm.label.span,
+                "not one of its values",
+                notes=[f"its values are {listing(known)}"],
+                help=did_you_mean(label, known),
+            )
             return None
         rows = self._rows(feature)
         if label.isdigit() and int(label) < rows:
             return (int(label),)
-        self.report.error("T409", f"`{label}` is no id of `{feature.name}`", arm.label.span, f"must be 0 to {rows - 1}",
-                          help="give the feature `values: […]` to branch by name")
+        self.report.error(
+            "T409",
+            f"`{label}` is no id of `{feature.name}`",
+            arm.label.span,
+            f"must be 0 to {rows - 1}",
+            help="give the feature `values: […]` to branch by name",
+        )
         return None
 
     def _rows(self, feature: FeatureDef) -> int:
@@ -235,17 +312,26 @@ class Towers:
         table = self.tables.get(feature.kind.table) if feature.kind.table else None
         return table.rows if table else feature.kind.rows or len(feature.kind.values or ())
 
-    def _exhaustive(self, node: tree.Branch, feature: FeatureDef, arms: list[ArmDef], labels: dict[str, tree.Arm]) -> list[ArmDef]:
+    def _exhaustive(
+        self, node: tree.Branch, feature: FeatureDef, arms: list[ArmDef], labels: dict[str, tree.Arm]
+    ) -> list[ArmDef]:
         """Every id takes some arm: the ones not listed take `else`, and without it the unknown ones take the first."""
         assert isinstance(feature.kind, Category)
         rows = self._rows(feature)
         covered = {i for arm in arms for i in arm.ids}
         if ELSE not in labels and len(covered) < rows and len(arms) == len(labels):
-            names = [str(v) for v in feature.kind.values] if feature.kind.values else [str(i) for i in range(min(rows, 30))]
+            names = (
+                [str(v) for v in feature.kind.values] if feature.kind.values else [str(i) for i in range(min(rows, 30))]
+            )
             missing = [f"`{n}`" for i, n in enumerate(names) if i not in covered and n not in labels]
             if missing:
-                self.report.error("T409", f"the branch has no arm for some values of `{feature.name}`", node.key.span,
-                                  f"no arm for {listing(missing, 3)}", help="add arms for them, or an arm `else { … }`")
+                self.report.error(
+                    "T409",
+                    f"the branch has no arm for some values of `{feature.name}`",
+                    node.key.span,
+                    f"no arm for {listing(missing, 3)}",
+                    help="add arms for them, or an arm `else { … }`",
+                )
         if ELSE in labels or not arms:
             return arms
         first = arms[0]

@@ -54,7 +54,7 @@ class Call:
 
 @dataclass
 class Writer:
-    """Writes the functions of one class from a plan; `call` gives the method call that stands for a step, if one does."""
+    """Writes the functions of one class from a plan; `call` gives the method that stands for a step, if any."""
 
     plan: Plan
     tree: Part
@@ -77,7 +77,13 @@ class Writer:
     def name(self, id_: str, names: Names) -> str:
         """The variable of a value, named after the spec where the spec names it."""
         op = self.graph.by_id[id_]
-        base = self.known.get(id_) or self.main.get(id_) or self.ends.get(id_) or self.local.get(id_) or f"{last_step(op.scope)}_{hint(op)}"
+        base = (
+            self.known.get(id_)
+            or self.main.get(id_)
+            or self.ends.get(id_)
+            or self.local.get(id_)
+            or f"{last_step(op.scope)}_{hint(op)}"
+        )
         return names.give(id_, base)
 
     def operand(self, id_: str, names: Names, root: str = "self", inside: str = "") -> str:
@@ -144,7 +150,9 @@ class Writer:
             lines.append(annotate(f"{target} = unset({like}, n, {list(op.type.shape)})", op.type.dims))
         listed = [i for _, ids in merge.arms for i in ids]
         for label, ids in sorted(merge.arms, key=lambda arm: not arm[1]):
-            lines += self._arm(step, label, f"rows_with({key}, {list(ids)})" if ids else f"rows_without({key}, {listed})", names)
+            lines += self._arm(
+                step, label, f"rows_with({key}, {list(ids)})" if ids else f"rows_without({key}, {listed})", names
+            )
         return lines
 
     def _arm(self, step: Step, label: str, rows: str, names: Names) -> list[str]:
@@ -156,8 +164,11 @@ class Writer:
         parts = [f"part_{i}" for i in range(len(returned))]
         lines = [f"rows = {rows}", "if rows.numel() == n:"]
         lines.append(f"    {', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})")
-        merged = [(self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
-                  for op in step.ops if isinstance(op.prim, Merge) and label in op.prim.defined]
+        merged = [
+            (self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
+            for op in step.ops
+            if isinstance(op.prim, Merge) and label in op.prim.defined
+        ]
         lines += [f"    {target} = {part}" for target, part in merged]
         lines += ["elif rows.numel() > 0:", f"    {', '.join(parts)} = {function}({', '.join(some)})"]
         return lines + [f"    {target} = {target}.index_copy(0, rows, {part})" for target, part in merged]
@@ -191,7 +202,7 @@ def function_name(place: Place) -> str:
     """The private method that runs a place."""
     # `own` and `arm` keep these apart from everything that nn.Module has.
     if place[-1].startswith("surface="):
-        return f"_own_{place[-1][len('surface='):]}"
+        return f"_own_{place[-1][len('surface=') :]}"
     return "_arm_" + place[-1].removeprefix("surfaces.").replace("=", "_").replace(".", "_")
 
 
@@ -204,7 +215,9 @@ def annotate(line: str, dims: str) -> str:
 
 def wrap(line: str) -> str:
     """A long call with one argument a line."""
-    found = re.match(r"(?P<head>[^()\[\]]*?= [\w.]+(?:\[\d+\][\w.]*)*\(\[?)(?P<items>.*?)(?P<tail>\](?:, -\d)?\)|\))$", line)
+    found = re.match(
+        r"(?P<head>[^()\[\]]*?= [\w.]+(?:\[\d+\][\w.]*)*\(\[?)(?P<items>.*?)(?P<tail>\](?:, -\d)?\)|\))$", line
+    )
     if not found or "(" in found["items"]:
         return line
     items = re.split(r", (?![^\[]*\])", found["items"])

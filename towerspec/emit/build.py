@@ -44,7 +44,9 @@ class Options:
     logits: bool = False
 
 
-def compile_spec(checked: Checked, out: Path, options: Options = Options(), progress: Progress = lambda step: None) -> dict[str, Any]:
+def compile_spec(
+    checked: Checked, out: Path, options: Options = Options(), progress: Progress = lambda step: None
+) -> dict[str, Any]:
     """Compiles a checked spec into the folder `out` and returns its manifest.
 
     Every graph is compared with the float64 reference before it is written. The folder appears whole or
@@ -68,22 +70,40 @@ def compile_spec(checked: Checked, out: Path, options: Options = Options(), prog
 def _check_options(graph: Graph, options: Options) -> None:
     for name in options.surfaces:
         if name not in graph.surfaces:
-            raise SpecError(Diagnostic("T607", f"the spec has no surface `{name}`",
-                                       notes=(f"its surfaces are {listing(graph.surfaces)}",), help=did_you_mean(name, graph.surfaces)))
+            raise SpecError(
+                Diagnostic(
+                    "T607",
+                    f"the spec has no surface `{name}`",
+                    notes=(f"its surfaces are {listing(graph.surfaces)}",),
+                    help=did_you_mean(name, graph.surfaces),
+                )
+            )
     passes = [step.name for step in PIPELINE]
     for name in options.without:
         if name not in passes:
-            raise SpecError(Diagnostic("T609", f"there is no pass `{name}`", notes=(f"the passes are {listing(passes)}",),
-                                       help=did_you_mean(name, passes)))
+            raise SpecError(
+                Diagnostic(
+                    "T609",
+                    f"there is no pass `{name}`",
+                    notes=(f"the passes are {listing(passes)}",),
+                    help=did_you_mean(name, passes),
+                )
+            )
 
 
 def _shown(options: Options) -> dict[str, Any]:
-    return {"level": options.level, "seed": options.seed, "without": list(options.without), "logits": options.logits,
-            "precision": "float32"}
+    return {
+        "level": options.level,
+        "seed": options.seed,
+        "without": list(options.without),
+        "logits": options.logits,
+        "precision": "float32",
+    }
 
 
-def _compile(model: Model, graph: Graph, options: Options,
-             progress: Progress) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+def _compile(
+    model: Model, graph: Graph, options: Options, progress: Progress
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
     slices = {surface: verify(slice_surface(graph, surface)) for surface in graph.surfaces}
     source = render_model(graph, slices, model.path)
     unified = _unified(graph, source, options)
@@ -118,8 +138,9 @@ def _weights_entry(options: Options, weights: Mapping[str, Tensor]) -> dict[str,
     return {"source": source, "parameters": {name: list(tensor.shape) for name, tensor in sorted(weights.items())}}
 
 
-def _surface(model: Model, sliced: Graph, optimised: Graph, options: Options, weights: Mapping[str, Tensor],
-             cases: list[Case]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _surface(
+    model: Model, sliced: Graph, optimised: Graph, options: Options, weights: Mapping[str, Tensor], cases: list[Case]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     surface = sliced.surface or ""
     rendered = render_surface(optimised, model.path, options.logits)
     module = torchscript.load_source(rendered.source, surface)
@@ -137,7 +158,7 @@ def _surface(model: Model, sliced: Graph, optimised: Graph, options: Options, we
 
 
 def check_target(out: Path) -> None:
-    """Raises `SpecError` (T608) where a build can't be written to `out`: only a build or an empty folder is replaced."""
+    """Raises `SpecError` (T608) where `out` can't be written: only a build or an empty folder is replaced."""
     if out.is_symlink() or out.exists():
         if not out.is_dir():
             raise _unwritable(out, "it is not a folder")
@@ -151,7 +172,9 @@ def check_target(out: Path) -> None:
 
 
 def _unwritable(out: Path, why: str) -> SpecError:
-    return SpecError(Diagnostic("T608", f"the build can't be written to `{out}`: {why}", help="give another folder with `-o`"))
+    return SpecError(
+        Diagnostic("T608", f"the build can't be written to `{out}`: {why}", help="give another folder with `-o`")
+    )
 
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:

@@ -5,14 +5,15 @@ They are scripted by TorchScript, so they keep to what it understands; annotatio
 
 import hashlib
 import math
-from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def tensor(shape: List[int], kind: str, *values: float, trainable: bool = True, dtype: torch.dtype = torch.float32) -> Tensor:
+def tensor(
+    shape: list[int], kind: str, *values: float, trainable: bool = True, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """A parameter, or a buffer where training doesn't change it, that knows how it begins."""
     empty = torch.zeros(shape, dtype=dtype)
     made = nn.Parameter(empty) if trainable else empty
@@ -54,7 +55,7 @@ def initialise(model: nn.Module, seed: int) -> None:
                 x.fill_({"zeros": 0.0, "ones": 1.0, "constant": values[0] if values else 0.0}[kind])
 
 
-def row_map(r: int, n: int, counts: Optional[Tensor], like: Tensor) -> Tensor:
+def row_map(r: int, n: int, counts: Tensor | None, like: Tensor) -> Tensor:
     """The request that each of n candidates belongs to, from how many candidates each of r requests has."""
     if r == 1:
         return torch.zeros([n], dtype=torch.int64, device=like.device)
@@ -85,7 +86,7 @@ def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     return torch.where(ids < 0, torch.full_like(ids, missing), ids)
 
 
-def present(x: Tensor, absent: Tensor, surface: Tensor, having: List[int]) -> Tensor:
+def present(x: Tensor, absent: Tensor, surface: Tensor, having: list[int]) -> Tensor:
     """The value on the rows of the surfaces that have it, and what stands for it on the others'."""
     have = torch.zeros_like(surface, dtype=torch.bool)
     for index in having:
@@ -102,11 +103,13 @@ def interpolate(x: Tensor, knots: Tensor, values: Tensor, extend: bool) -> Tenso
     x0, x1 = knots.gather(-1, left), knots.gather(-1, left + 1)
     y0, y1 = values.gather(-1, left), values.gather(-1, left + 1)
     width = x1 - x0
-    share = torch.where(width > 0, (x - x0) / torch.where(width > 0, width, torch.ones_like(width)), (x >= x1).to(x.dtype))
+    share = torch.where(
+        width > 0, (x - x0) / torch.where(width > 0, width, torch.ones_like(width)), (x >= x1).to(x.dtype)
+    )
     return y0 + share * (y1 - y0)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], heads: int, scale: float) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int, scale: float) -> Tensor:
     """Scaled dot-product attention: q [..., Q, D], k and v [..., L, D], mask [..., L]; zeros where nothing is seen."""
     q = q.unflatten(-1, [heads, q.size(-1) // heads]).transpose(-2, -3)  # [..., H, Q, D/H]
     k = k.unflatten(-1, [heads, k.size(-1) // heads]).transpose(-2, -3)
@@ -147,13 +150,14 @@ def pool_last(x: Tensor, mask: Tensor) -> Tensor:
     return pool_sum(x, mask & (from_here_on == 1))
 
 
-def batch_norm(x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool, momentum: float,
-               eps: float) -> Tensor:
+def batch_norm(
+    x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool, momentum: float, eps: float
+) -> Tensor:
     """Batch normalisation; a batch of one row has no variance and is normalised by the running statistics."""
     return F.batch_norm(x, mean, var, scale, shift, training and x.size(0) > 1, momentum, eps)
 
 
-def rows_with(key: Tensor, ids: List[int]) -> Tensor:
+def rows_with(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is one of the ids."""
     found = torch.zeros_like(key, dtype=torch.bool)
     for index in ids:
@@ -161,7 +165,7 @@ def rows_with(key: Tensor, ids: List[int]) -> Tensor:
     return found.nonzero().flatten()
 
 
-def rows_without(key: Tensor, ids: List[int]) -> Tensor:
+def rows_without(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is none of the ids."""
     found = torch.ones_like(key, dtype=torch.bool)
     for index in ids:
@@ -169,7 +173,6 @@ def rows_without(key: Tensor, ids: List[int]) -> Tensor:
     return found.nonzero().flatten()
 
 
-def unset(like: Tensor, n: int, shape: List[int]) -> Tensor:
+def unset(like: Tensor, n: int, shape: list[int]) -> Tensor:
     """Rows of not-a-number, to be filled by the paths that have a value."""
     return torch.full([n] + shape, math.nan, dtype=like.dtype, device=like.device)
-

@@ -42,7 +42,9 @@ def surface_inputs(model: Model, graph: Graph) -> list[dict[str, Any]]:
                 entry["values"] = [str(v) for v in feature.kind.values]
         entries.append(entry)
     if takes_counts(graph):
-        entries.append({"name": COUNTS, "dtype": "int64", "shape": ["R"], "level": "request", "kind": "counts", "optional": True})
+        entries.append(
+            {"name": COUNTS, "dtype": "int64", "shape": ["R"], "level": "request", "kind": "counts", "optional": True}
+        )
     return entries
 
 
@@ -57,9 +59,13 @@ def surface_outputs(model: Model, graph: Graph, logits: bool) -> list[dict[str, 
     entries: list[dict[str, Any]] = []
     for output in graph.outputs:
         head = heads[output.name]
-        entry: dict[str, Any] = {"name": output.name, "dtype": "float32", "kind": output.kind,
-                                 "shape": ["N", *by_id[output.prediction].type.shape],
-                                 "calibration": head.calibrate.kind.kind if head.calibrate else "none"}
+        entry: dict[str, Any] = {
+            "name": output.name,
+            "dtype": "float32",
+            "kind": output.kind,
+            "shape": ["N", *by_id[output.prediction].type.shape],
+            "calibration": head.calibrate.kind.kind if head.calibrate else "none",
+        }
         values = getattr(head.kind, "values", None)
         if values:
             entry["values"] = [str(v) for v in values]
@@ -86,8 +92,14 @@ def surface_entry(model: Model, graph: Graph, file: str, content: bytes, source:
     }
 
 
-def manifest(model: Model, options: dict[str, Any], versions: dict[str, str], weights: dict[str, Any],
-             files: dict[str, bytes], surfaces: dict[str, Any]) -> dict[str, Any]:
+def manifest(
+    model: Model,
+    options: dict[str, Any],
+    versions: dict[str, str],
+    weights: dict[str, Any],
+    files: dict[str, bytes],
+    surfaces: dict[str, Any],
+) -> dict[str, Any]:
     """The whole manifest; nothing in it depends on when or where the compile ran."""
     return {
         "format": FORMAT,

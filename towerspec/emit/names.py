@@ -11,11 +11,34 @@ from towerspec.emit import helpers
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Input, Merge
 
-RESERVED = frozenset({
-    "n", "r", "request", "surface", "rows", "out", "features", "self", "torch", "F", "nn", "Tensor", "math", "hashlib",
-    "annotations", "Dict", "List", "Optional", "Tuple", "candidates_per_request", "SURFACES",
-    *keyword.kwlist, *dir(builtins), *(name for name in vars(helpers) if not name.startswith("__")),
-})
+RESERVED = frozenset(
+    {
+        "n",
+        "r",
+        "request",
+        "surface",
+        "rows",
+        "out",
+        "features",
+        "self",
+        "torch",
+        "F",
+        "nn",
+        "Tensor",
+        "math",
+        "hashlib",
+        "annotations",
+        "Dict",
+        "List",
+        "Optional",
+        "Tuple",
+        "candidates_per_request",
+        "SURFACES",
+        *keyword.kwlist,
+        *dir(builtins),
+        *(name for name in vars(helpers) if not name.startswith("__")),
+    }
+)
 
 
 class Names:
@@ -106,4 +129,4 @@ def place(span: Span, base: str) -> str:
     """`file:line`, the file's path relative to the folder of the spec."""
     path = span.source.path.replace("\\", "/")
     prefix = base.replace("\\", "/").rstrip("/") + "/"
-    return f"{path[len(prefix):] if path.startswith(prefix) else path.rsplit('/', 1)[-1]}:{span.line}"
+    return f"{path[len(prefix) :] if path.startswith(prefix) else path.rsplit('/', 1)[-1]}:{span.line}"

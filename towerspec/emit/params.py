@@ -13,7 +13,7 @@ _DTYPES = {"int": "torch.int64", "bool": "torch.bool"}
 
 @dataclass
 class Part:
-    """One step of the paths: a tensor, a module from outside, or further parts by name; `cls` where code has a class for it."""
+    """One step of the paths: a tensor, a module from outside, or further parts; `cls` is its class, if it has one."""
 
     path: str
     param: Param | None = None
@@ -25,7 +25,8 @@ class Part:
     def is_list(self) -> bool:
         """Whether the parts are numbered, and so become an `nn.ModuleList`."""
         return bool(self.parts) and all(
-            key == str(i) and part.param is None for i, (key, part) in enumerate(sorted_parts(self)))
+            key == str(i) and part.param is None for i, (key, part) in enumerate(sorted_parts(self))
+        )
 
     def find(self, path: str) -> Part:
         """The part at a path below this one, made where it is missing."""
@@ -55,7 +56,9 @@ def sorted_parts(part: Part) -> list[tuple[str, Part]]:
     return sorted(items, key=lambda item: int(item[0])) if all(key.isdigit() for key in part.parts) else items
 
 
-def build_tree(params: Iterable[Param], opaques: Iterable[Opaque] = (), classes: Mapping[str, str] | None = None) -> Part:
+def build_tree(
+    params: Iterable[Param], opaques: Iterable[Opaque] = (), classes: Mapping[str, str] | None = None
+) -> Part:
     """The tree of the given parameters; `classes` names the class that stands for the part at a path."""
     root = Part("")
     outside = {o.path: o for o in opaques}
@@ -83,7 +86,11 @@ def constructor(part: Part, indent: int) -> str:
 
 def members(part: Part, indent: int) -> str:
     """The call of the base class's constructor in the class that stands for a part."""
-    return _call("super().__init__([", "])", part, indent) if part.is_list else _call("super().__init__(", ")", part, indent)
+    return (
+        _call("super().__init__([", "])", part, indent)
+        if part.is_list
+        else _call("super().__init__(", ")", part, indent)
+    )
 
 
 def _call(left: str, right: str, part: Part, indent: int) -> str:

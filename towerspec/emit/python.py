@@ -72,7 +72,9 @@ class _Unified:
 
     def render(self) -> str:
         root = Class(class_name(self.graph.model), "nn.Module")
-        root.doc = f"The whole model: {', '.join(self.graph.surfaces[:12])}{', …' if len(self.graph.surfaces) > 12 else ''}."
+        root.doc = (
+            f"The whole model: {', '.join(self.graph.surfaces[:12])}{', …' if len(self.graph.surfaces) > 12 else ''}."
+        )
         root.constants = [_wrapped_list("SURFACES", self.graph.surfaces)]
         root.parameters = ", seed: int = 0"
         writer = self._writer(self.plan)
@@ -89,7 +91,9 @@ class _Unified:
         root.constructor.append("initialise(self, seed)")
         for scope, name in self.names.items():
             self._class(scope, name)
-        return _render(f"{self.graph.model}: the unified model.", self.spec_path, [*self.classes.values(), root], self.graph)
+        return _render(
+            f"{self.graph.model}: the unified model.", self.spec_path, [*self.classes.values(), root], self.graph
+        )
 
     def _writer(self, plan_: Plan) -> Writer:
         writer = Writer(plan_, self.tree, self.base)
@@ -140,17 +144,29 @@ class _Unified:
 
     def _forward(self, writer: Writer) -> Function:
         names = Names()
-        lines = ["out: Dict[str, Tensor] = {}", "n = surface.size(0)", "request = torch.arange(n, device=surface.device)"]
+        lines = [
+            "out: Dict[str, Tensor] = {}",
+            "n = surface.size(0)",
+            "request = torch.arange(n, device=surface.device)",
+        ]
         body = self._features(names, writer) + writer.body((), names)
         for surface in self.graph.surfaces:
             body += self._route(surface, names, writer)
-        return Function("forward", [("features", "Dict[str, Tensor]"), ("surface", "Tensor")], lines + body, "out",
-                        "Dict[str, Tensor]", "each row of `surface` is an index into SURFACES; "
-                        "rows without a head get NaN in its place")
+        return Function(
+            "forward",
+            [("features", "Dict[str, Tensor]"), ("surface", "Tensor")],
+            lines + body,
+            "out",
+            "Dict[str, Tensor]",
+            "each row of `surface` is an index into SURFACES; rows without a head get NaN in its place",
+        )
 
     def _features(self, names: Names, writer: Writer) -> list[str]:
-        return [f'{writer.name(op.id, names)} = features["{i.feature}"]  # {op.type.dims}' for op, i in self.graph.inputs
-                if op.owner is None]
+        return [
+            f'{writer.name(op.id, names)} = features["{i.feature}"]  # {op.type.dims}'
+            for op, i in self.graph.inputs
+            if op.owner is None
+        ]
 
     def _route(self, surface: str, names: Names, writer: Writer) -> list[str]:
         """One surface's rows through its own part."""
@@ -158,7 +174,9 @@ class _Unified:
         captured = self.plan.captured(place)
         by_id = self.graph.by_id
         outputs = [o for o in self.graph.outputs if o.surface == surface]
-        like = next(writer.name(i, names) for i in captured if by_id[i].type.dtype == "float" and not _own_input(by_id[i]))
+        like = next(
+            writer.name(i, names) for i in captured if by_id[i].type.dtype == "float" and not _own_input(by_id[i])
+        )
         lines = [f"# surface {surface}"]
         for o in outputs:
             for key, id_ in ((o.name, o.prediction), (f"{o.name}.logit", o.logit)):
@@ -169,7 +187,9 @@ class _Unified:
         arguments = [self._routed(i, names, writer) for i in captured]
         parts = [f"part_{i}" for i in range(2 * len(outputs))]
         lines.append(f"    {', '.join(parts)} = self._own_{surface}(")
-        lines += [f"        {a}," for a in ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)", *arguments]]
+        lines += [
+            f"        {a}," for a in ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)", *arguments]
+        ]
         lines.append("    )")
         for i, o in enumerate(outputs):
             for key, part in ((o.name, parts[2 * i]), (f"{o.name}.logit", parts[2 * i + 1])):
@@ -194,10 +214,15 @@ class _Unified:
         results = [i for o in sliced.outputs for i in (o.prediction, o.logit)]
         targets = [writer.name(i, names) for i in dict.fromkeys(results)]
         call = [names.by_id[i] for i in results]
-        lines.append(f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})"
-                     if len(targets) == len(call) else "")
+        lines.append(
+            f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})"
+            if len(targets) == len(call)
+            else ""
+        )
         predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
-        return Function(surface, arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True)
+        return Function(
+            surface, arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
+        )
 
 
 def _own_input(op: object) -> bool:
@@ -262,8 +287,9 @@ def takes_counts(graph: Graph) -> bool:
     return {i.level for _, i in graph.inputs} >= {Level.REQUEST, Level.CANDIDATE}
 
 
-def signature(graph: Graph, names: Names, writer: Writer, always: bool,
-              body: Sequence[str] = ()) -> tuple[list[tuple[str, str]], list[str]]:
+def signature(
+    graph: Graph, names: Names, writer: Writer, always: bool, body: Sequence[str] = ()
+) -> tuple[list[tuple[str, str]], list[str]]:
     """A surface's arguments in call order, and the statements that say how many rows there are and whose.
 
     Without `always`, only the statements that the body needs.
@@ -292,14 +318,24 @@ def signature(graph: Graph, names: Names, writer: Writer, always: bool,
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(loader=jinja2.PackageLoader("towerspec.emit"), trim_blocks=True, lstrip_blocks=True,
-                              undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("towerspec.emit"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
 
 
 @functools.cache
 def _helper_sources() -> dict[str, str]:
-    found = {name: value for name, value in vars(helpers).items() if getattr(value, "__module__", "") == helpers.__name__}
-    return {name: inspect.getsource(value).rstrip().replace("  # type: ignore[attr-defined]", "") for name, value in found.items()}
+    found = {
+        name: value for name, value in vars(helpers).items() if getattr(value, "__module__", "") == helpers.__name__
+    }
+    return {
+        name: inspect.getsource(value).rstrip().replace("  # type: ignore[attr-defined]", "")
+        for name, value in found.items()
+    }
 
 
 def _used_helpers(text: str) -> list[str]:
@@ -317,9 +353,15 @@ def _used_helpers(text: str) -> list[str]:
 def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> str:
     targets = sorted({op.prim.target for op in graph.ops if isinstance(op.prim, Opaque)})
     context = {
-        "title": title, "version": __version__, "source": os.path.basename(spec_path), "classes": classes,
+        "title": title,
+        "version": __version__,
+        "source": os.path.basename(spec_path),
+        "classes": classes,
         "foreign_imports": [f"from {t.split(':')[0]} import {t.split(':')[1]}" for t in targets],
-        "helpers": [], "typing_names": [], "standard_imports": [], "functional": False,
+        "helpers": [],
+        "typing_names": [],
+        "standard_imports": [],
+        "functional": False,
     }
     template = _environment().get_template("module.py.j2")
     context["helpers"] = _used_helpers(template.render(context))

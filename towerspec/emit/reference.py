@@ -50,8 +50,14 @@ class Rows:
     surfaces: tuple[str, ...] = ()
 
 
-def run(graph: Graph, inputs: Mapping[str, Tensor], params: Mapping[str, Tensor], n: int,
-        counts: Tensor | None = None, surface: Tensor | None = None) -> dict[str, Tensor]:
+def run(
+    graph: Graph,
+    inputs: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
+    n: int,
+    counts: Tensor | None = None,
+    surface: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Every op's value by id, in float64.
 
     `inputs` are by feature name (`[R, …]` or `[N, …]`), `params` by path, `n` the number of candidates,
@@ -134,7 +140,11 @@ def _(prim: p.Interpolate, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tens
         part = x - left
         part = part if prim.extend and k == 0 else part.clamp(min=0)
         part = part if prim.extend and k == count - 2 else torch.minimum(part, width)
-        total = total + slope * part + torch.where((width <= 0) & (x >= right), values[..., k + 1 : k + 2] - values[..., k : k + 1], 0.0)
+        total = (
+            total
+            + slope * part
+            + torch.where((width <= 0) & (x >= right), values[..., k + 1 : k + 2] - values[..., k : k + 1], 0.0)
+        )
     return total
 
 
@@ -196,7 +206,12 @@ def _(prim: p.Unary, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 @evaluate.register
 def _(prim: p.Binary, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
-    functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div}
+    functions: dict[str, Callable[..., Tensor]] = {
+        "add": torch.add,
+        "sub": torch.sub,
+        "mul": torch.mul,
+        "div": torch.div,
+    }
     return functions[prim.fn](*args)
 
 
@@ -276,8 +291,8 @@ def _(prim: p.Transpose, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor
 
 @evaluate.register
 def _(prim: p.Reduce, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
-    fn = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}[prim.fn]
-    return fn(args[0], prim.axis, keepdim=prim.keep)
+    fns: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}
+    return fns[prim.fn](args[0], prim.axis, keepdim=prim.keep)
 
 
 @evaluate.register

@@ -56,14 +56,17 @@ class Plan:
         """The values of an arm that its branch's merges read, in order."""
         arm = place[-1].split("=")[1]
         merges = [op for s in self.at(place[:-1]) if s.branch == place[-1].split("=")[0] for op in s.ops]
-        found = [op.inputs[1 + op.prim.defined.index(arm)] for op in merges
-                 if isinstance(op.prim, Merge) and arm in op.prim.defined]
+        found = [
+            op.inputs[1 + op.prim.defined.index(arm)]
+            for op in merges
+            if isinstance(op.prim, Merge) and arm in op.prim.defined
+        ]
         return list(dict.fromkeys(found))
 
 
 def place_of(op: Op, by_surface: bool) -> Place:
     """Where an op runs: in its surface's own part where those are apart, in its branch arms."""
-    return ((f"surface={op.owner}", *op.region) if by_surface and op.owner else op.region)
+    return (f"surface={op.owner}", *op.region) if by_surface and op.owner else op.region
 
 
 def plan(graph: Graph, grouped: bool) -> Plan:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import reference
 from towerspec.emit.python import COUNTS, Rendered
-from towerspec.runtime.samples import sample
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.types import Level
+from towerspec.runtime.samples import sample
 
 # Requests by their numbers of candidates: none, one, several; and several requests, some of them without any.
 SHAPES: tuple[tuple[int, ...], ...] = ((0,), (1,), (7,), (3, 0, 4), (1, 1, 1))
@@ -34,7 +34,9 @@ class Case:
     values: dict[str, Tensor]
 
 
-def make_cases(sliced: Graph, entries: Sequence[Mapping[str, Any]], weights: Mapping[str, Tensor], seed: int) -> list[Case]:
+def make_cases(
+    sliced: Graph, entries: Sequence[Mapping[str, Any]], weights: Mapping[str, Tensor], seed: int
+) -> list[Case]:
     """Generated inputs of every shape, with the reference's values."""
     levels = {entry["level"] for entry in entries}
     cases = []
@@ -48,7 +50,9 @@ def make_cases(sliced: Graph, entries: Sequence[Mapping[str, Any]], weights: Map
     return cases
 
 
-def _reference(graph: Graph, inputs: Mapping[str, Tensor], counts: Sequence[int], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _reference(
+    graph: Graph, inputs: Mapping[str, Tensor], counts: Sequence[int], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     requests = {i.level for _, i in graph.inputs} >= {Level.REQUEST}
     with torch.no_grad():
         return reference.run(graph, inputs, weights, sum(counts), torch.tensor(counts) if requests else None)
@@ -65,8 +69,15 @@ def difference(found: Tensor, wanted: Tensor) -> float:
     return float(torch.where(same | wanted.isnan(), 0.0, gap).nan_to_num(float("inf")).max())
 
 
-def verify_surface(sliced: Graph, optimised: Graph, rendered: Rendered, model: nn.Module, served: Callable[..., Sequence[Tensor]],
-                   cases: Sequence[Case], weights: Mapping[str, Tensor]) -> float:
+def verify_surface(
+    sliced: Graph,
+    optimised: Graph,
+    rendered: Rendered,
+    model: nn.Module,
+    served: Callable[..., Sequence[Tensor]],
+    cases: Sequence[Case],
+    weights: Mapping[str, Tensor],
+) -> float:
     """Checks a surface's source in float64 and its file in float32; returns the file's largest difference.
 
     `model` is the source's module with its weights, `served` what the file holds. Raises `SpecError` (T606).
@@ -92,13 +103,22 @@ def _wide(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
-def _culprit(sliced: Graph, optimised: Graph, rendered: Rendered, wide: nn.Module, case: Case,
-             weights: Mapping[str, Tensor], head: str) -> Diagnostic:
+def _culprit(
+    sliced: Graph,
+    optimised: Graph,
+    rendered: Rendered,
+    wide: nn.Module,
+    case: Case,
+    weights: Mapping[str, Tensor],
+    head: str,
+) -> Diagnostic:
     """The first op at which the optimised graph, or else the code printed from it, leaves the reference."""
     interpreted = _reference(optimised, case.inputs, case.counts, weights)
     for op in optimised.ops:
         if op.id in case.values:
-            gap = difference(_on_rows(interpreted[op.id], op, case), _on_rows(case.values[op.id], sliced.by_id[op.id], case))
+            gap = difference(
+                _on_rows(interpreted[op.id], op, case), _on_rows(case.values[op.id], sliced.by_id[op.id], case)
+            )
             if gap > EXACT:
                 return _mismatch(optimised, op, head, gap, case.counts)
     variables = _trace(wide, rendered, case)
@@ -116,7 +136,7 @@ def _on_rows(x: Tensor, op: Op, case: Case) -> Tensor:
 
 
 def _trace(wide: nn.Module, rendered: Rendered, case: Case) -> dict[str, Tensor]:
-    """The values of the source's variables by op, read from its frames as they return; arms see a part of the rows and are left out."""
+    """The values of `forward`'s variables by op, read from its frame as it returns; arms see only some rows."""
     found: dict[str, Tensor] = {}
     code = type(wide).forward.__code__
 
@@ -138,15 +158,23 @@ def _trace(wide: nn.Module, rendered: Rendered, case: Case) -> dict[str, Tensor]
 def _mismatch(graph: Graph, op: Op | None, head: str, gap: float, counts: Sequence[int]) -> Diagnostic:
     where = f"first at `%{op.id}`, a {op.prim.name}" if op else "in the compiled file alone"
     return Diagnostic(
-        "T606", f"the graph of surface `{graph.surface}` doesn't compute what the spec says: head `{head}` differs, {where}",
-        op.span if op else None, "this statement" if op else "",
+        "T606",
+        f"the graph of surface `{graph.surface}` doesn't compute what the spec says: head `{head}` differs, {where}",
+        op.span if op else None,
+        "this statement" if op else "",
         notes=(f"the difference is {gap:.3g}, with {list(counts)} candidates a request", "nothing was written"),
         help="compile with -O0 or without the pass, and report this as a bug of towerspec or of the custom layer",
     )
 
 
-def verify_unified(graph: Graph, slices: Mapping[str, Graph], model: nn.Module, scripted: torch.jit.ScriptModule,
-                   cases: Mapping[str, Sequence[Case]], weights: Mapping[str, Tensor]) -> None:
+def verify_unified(
+    graph: Graph,
+    slices: Mapping[str, Graph],
+    model: nn.Module,
+    scripted: torch.jit.ScriptModule,
+    cases: Mapping[str, Sequence[Case]],
+    weights: Mapping[str, Tensor],
+) -> None:
     """Checks each surface's method of the unified model, and its `forward` on rows of all surfaces together."""
     wide = copy.deepcopy(model).double().eval()
     for surface, sliced in slices.items():
@@ -167,13 +195,23 @@ def verify_unified(graph: Graph, slices: Mapping[str, Graph], model: nn.Module, 
     _verify_routing(graph, wide, weights, cases)
 
 
-def _verify_routing(graph: Graph, wide: nn.Module, weights: Mapping[str, Tensor], cases: Mapping[str, Sequence[Case]]) -> None:
+def _verify_routing(
+    graph: Graph, wide: nn.Module, weights: Mapping[str, Tensor], cases: Mapping[str, Sequence[Case]]
+) -> None:
     """Rows of every surface in one batch, in no order, give what each surface's reference gives."""
     count = 3 * len(graph.surfaces)
     generator = torch.Generator().manual_seed(1)
     surface = torch.randperm(count, generator=generator) % len(graph.surfaces)
-    entries = [{"name": i.feature, "dtype": {"int": "int64", "float": "float32"}[i.dtype], "shape": ["N", *i.shape],
-                "level": "candidate", "range": [0, 1]} for _, i in graph.inputs]
+    entries = [
+        {
+            "name": i.feature,
+            "dtype": {"int": "int64", "float": "float32"}[i.dtype],
+            "shape": ["N", *i.shape],
+            "level": "candidate",
+            "range": [0, 1],
+        }
+        for _, i in graph.inputs
+    ]
     inputs = sample(entries, (count,), 2)
     with torch.no_grad():
         found = wide({k: _wide(x) for k, x in inputs.items()}, surface)

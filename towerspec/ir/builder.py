@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence as Seq
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from towerspec.diagnostics import Span
 from towerspec.ir.graph import Op
 from towerspec.ir.primitives import (
-    Affine, Attention, Binary, Concat, Dropout, Embed, Expand, Init, LayerNorm, Linear, MaskFill, Matmul, Param, Pool,
-    Primitive, Reduce, Reshape, Slice, Softmax, Stack, Transpose, Unary,
+    Affine,
+    Attention,
+    Binary,
+    Concat,
+    Dropout,
+    Embed,
+    Expand,
+    Init,
+    LayerNorm,
+    Linear,
+    MaskFill,
+    Matmul,
+    Param,
+    Pool,
+    Primitive,
+    Reduce,
+    Reshape,
+    Slice,
+    Softmax,
+    Stack,
+    Transpose,
+    Unary,
 )
 from towerspec.ir.types import Level, ShapeError, Type
 
@@ -165,7 +186,7 @@ class Builder:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where ops are being written: the statement's path and span, the surface it is lowered for, and the branch arms around it.
+    """Where ops are written: the statement's path and span, the surface it is lowered for, the branch arms around it.
 
     `owner` is set while a surface's own statements are lowered: all that is made there is that surface's.
     """
@@ -188,12 +209,20 @@ class Scope:
     def op(self, prim: Primitive, *operands: Value, hint: str | None = None) -> Value:
         """Adds an operation; the result's type and owner follow from the operands."""
         ids = tuple(o.id for o in operands)
-        made = self.builder.add(self, prim, ids, hint or getattr(prim, "fn", prim.name), self.owner)
+        made = self.builder.add(self, prim, ids, hint or str(getattr(prim, "fn", prim.name)), self.owner)
         return Value(self, made.id, made.type)
 
-    def param(self, name: str, shape: Seq[int], init: Init = ZEROS, *, own: bool = False, trainable: bool = True,
-              dtype: str = "float") -> Value:
-        """A parameter named `<path>.<name>`; with `own`, one for each surface, named `<path>.<name's part>.<surface>.<rest>`.
+    def param(
+        self,
+        name: str,
+        shape: Seq[int],
+        init: Init = ZEROS,
+        *,
+        own: bool = False,
+        trainable: bool = True,
+        dtype: str = "float",
+    ) -> Value:
+        """A parameter named `<path>.<name>`; with `own`, one for each surface.
 
         In the name `a.weight` the surface comes before the last part: `<path>.a.<surface>.weight`.
         """

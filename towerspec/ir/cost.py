@@ -23,10 +23,7 @@ class Cost:
 
 def op_flops(graph: Graph) -> dict[str, int]:
     """Each op's floating-point operations a row; constants are computed once, at compile time, and count nothing."""
-    return {
-        op.id: op.prim.flops(graph.types(op), op.type) if op.type.level > Level.CONSTANT else 0
-        for op in graph.ops
-    }
+    return {op.id: op.prim.flops(graph.types(op), op.type) if op.type.level > Level.CONSTANT else 0 for op in graph.ops}
 
 
 def graph_cost(graph: Graph) -> Cost:

@@ -28,7 +28,17 @@ Norm = Literal["none", "layer", "batch"]
 CATEGORIES = ("block", "feature", "layer", "fusion", "head", "calibrator")
 _REGISTRY: dict[str, dict[str, type[Kind]]] = {category: {} for category in CATEGORIES}
 _BUILTIN = (
-    "blocks", "features", "basic", "sequences", "crosses", "experts", "gates", "interactions", "norms", "fusions", "heads",
+    "blocks",
+    "features",
+    "basic",
+    "sequences",
+    "crosses",
+    "experts",
+    "gates",
+    "interactions",
+    "norms",
+    "fusions",
+    "heads",
     "calibrators",
 )
 
@@ -74,7 +84,7 @@ class Layer(Kind):
 
     category = "layer"
 
-    def lower(self, b: Scope, *inputs: Any) -> Tensor:
+    def lower(self, b: Scope, *inputs: Any, **kwargs: Any) -> Tensor:
         raise NotImplementedError(f"layer kind {self.kind!r} has no lower")
 
 

@@ -19,8 +19,16 @@ def batchnorm(b: Scope, x: Value, name: str, *, own: bool = False) -> Value:
     return b.op(BatchNorm(), x, scale, shift, mean, var)
 
 
-def dense(b: Scope, x: Value, width: int, name: str, activation: str = "relu", norm: str = "none",
-          dropout: float = 0.0, own: bool = False) -> Value:
+def dense(
+    b: Scope,
+    x: Value,
+    width: int,
+    name: str,
+    activation: str = "relu",
+    norm: str = "none",
+    dropout: float = 0.0,
+    own: bool = False,
+) -> Value:
     """One layer of an MLP: linear, then norm, activation and dropout."""
     x = b.linear(x, width, name, own=own)
     at = f"{name}.norm" if name else "norm"
@@ -31,8 +39,16 @@ def dense(b: Scope, x: Value, width: int, name: str, activation: str = "relu", n
     return x.apply(activation).dropout(dropout)
 
 
-def mlp(b: Scope, x: Value, hidden: tuple[int, ...], name: str = "", activation: str = "relu", norm: str = "none",
-        dropout: float = 0.0, own: bool = False) -> Value:
+def mlp(
+    b: Scope,
+    x: Value,
+    hidden: tuple[int, ...],
+    name: str = "",
+    activation: str = "relu",
+    norm: str = "none",
+    dropout: float = 0.0,
+    own: bool = False,
+) -> Value:
     """A stack of dense layers named `<name>.0`, `<name>.1`, …"""
     for i, width in enumerate(hidden):
         x = dense(b, x, width, f"{name}.{i}" if name else str(i), activation, norm, dropout, own)

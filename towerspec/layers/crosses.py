@@ -23,8 +23,11 @@ class Cross(Layer):
 
     def lower(self, b: Scope, x: Value) -> Value:
         if self.rank is not None and self.rank > x.width:
-            fail(f"`cross` has a rank of {self.rank} over a width of {x.width}", at="rank",
-                 help="leave `rank` out for full matrices, or choose one below half the width, where it saves work")
+            fail(
+                f"`cross` has a rank of {self.rank} over a width of {x.width}",
+                at="rank",
+                help="leave `rank` out for full matrices, or choose one below half the width, where it saves work",
+            )
         start = x
         for i in range(self.layers):
             if self.rank is None:

@@ -27,7 +27,8 @@ class Feature(Kind):
 
     on: tuple[str, ...] | None = Field(None, description="the surfaces that have this feature; all of them by default")
     absent: Literal["learned", "zero"] = Field(
-        "learned", description="what other surfaces see in its place: a learned vector, or zeros")
+        "learned", description="what other surfaces see in its place: a learned vector, or zeros"
+    )
 
     def shape(self) -> tuple[int, ...]:
         """The input's shape per row."""
@@ -50,14 +51,18 @@ class Number(Feature):
 
     width: Width = Field(1, description="how many numbers a row has")
     transform: Literal["none", "log1p", "sqrt"] = Field(
-        "none", description="applied first, keeping the sign: sign(x) log(1 + |x|), or sign(x) sqrt(|x|)")
+        "none", description="applied first, keeping the sign: sign(x) log(1 + |x|), or sign(x) sqrt(|x|)"
+    )
     normalize: Literal["none", "standard", "minmax"] = Field(
-        "none", description="applied to the transformed value, with statistics that training fits")
+        "none", description="applied to the transformed value, with statistics that training fits"
+    )
     missing: Union[Literal["mean"], float] = Field(
-        "mean", description="what a missing value becomes: the fitted mean, or this number, before normalising")
+        "mean", description="what a missing value becomes: the fitted mean, or this number, before normalising"
+    )
     clip: tuple[float, float] | None = Field(None, description="bounds of the raw value")
     buckets: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
-        None, description="instead of the number itself, an embedding of the quantile bucket it falls in")
+        None, description="instead of the number itself, an embedding of the quantile bucket it falls in"
+    )
     dim: Width = Field(8, description="the width of a bucket's embedding")
 
     @model_validator(mode="after")
@@ -103,7 +108,8 @@ class Coded(Feature):
     rows: Rows | None = Field(None, description="how many ids the feature's own table knows: 0 to rows - 1")
     dim: Width | None = Field(None, description="the width of the feature's own table; 8 by default")
     values: tuple[Union[str, int], ...] | None = Field(
-        None, description="the vocabulary, instead of `rows`: texts that map to ids in this order")
+        None, description="the vocabulary, instead of `rows`: texts that map to ids in this order"
+    )
     table: str | None = Field(None, description="a shared table, instead of the feature's own")
     unknown: int | None = Field(None, description="the id that an unknown one becomes; a learned row by default")
 

@@ -103,13 +103,17 @@ class Attention(Fusion):
 
     heads: Heads = Field(1, description="how many parts the attention splits its width into")
     width: Width | None = Field(
-        None, description="the width of queries, keys and values, all heads together; the tower's by default")
+        None, description="the width of queries, keys and values, all heads together; the tower's by default"
+    )
 
     def lower(self, b: Scope, h: Value, x: Tensor) -> Value:
         width = self.width or h.width
         if width % self.heads:
-            fail(f"`attention` can't split a width of {width} into {self.heads} heads", at="heads",
-                 help=f"choose a number of heads that divides {width}, or another `width`")
+            fail(
+                f"`attention` can't split a width of {width} into {self.heads} heads",
+                at="heads",
+                help=f"choose a number of heads that divides {width}, or another `width`",
+            )
         source: Value
         mask: Value | None
         if isinstance(x, Sequence):
@@ -160,8 +164,11 @@ class Cross(Fusion):
 
     def lower(self, b: Scope, h: Value, x: Value) -> Value:
         if self.rank is not None and self.rank > h.width:
-            fail(f"`cross` has a rank of {self.rank} over a width of {h.width}", at="rank",
-                 help="leave `rank` out for full matrices, or choose one below half the width, where it saves work")
+            fail(
+                f"`cross` has a rank of {self.rank} over a width of {h.width}",
+                at="rank",
+                help="leave `rank` out for full matrices, or choose one below half the width, where it saves work",
+            )
         h, x = _aligned(h, _as_wide(b, x, h))
         for i in range(self.layers):
             if self.rank is None:

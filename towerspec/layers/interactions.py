@@ -16,7 +16,8 @@ class Fields(Layer):
     """The base of the layers over fields of one width."""
 
     dim: Width | None = Field(
-        None, description="a field's width, where inputs hold several side by side; by default each input is a field")
+        None, description="a field's width, where inputs hold several side by side; by default each input is a field"
+    )
 
     def split(self, inputs: tuple[Value, ...]) -> list[Value]:
         """The fields, each `[dim]` a row."""
@@ -24,14 +25,20 @@ class Fields(Layer):
         fields = []
         for i, x in enumerate(inputs):
             if x.width != width and self.dim is None:
-                fail(f"`{self.kind}` needs fields of one width, and this has {x.width} where the first has {width}",
-                     at=i, help=f"bring it to the width with `linear(…, width: {width})`, or give `dim`")
+                fail(
+                    f"`{self.kind}` needs fields of one width, and this has {x.width} where the first has {width}",
+                    at=i,
+                    help=f"bring it to the width with `linear(…, width: {width})`, or give `dim`",
+                )
             if x.width % width:
                 fail(f"`{self.kind}` can't split a width of {x.width} into fields of {width}", at=i)
             fields += [x[at : at + width] if x.width > width else x for at in range(0, x.width, width)]
         if len(fields) < 2:
-            fail(f"`{self.kind}` needs two fields or more", at=0,
-                 help="give more inputs, or say with `dim` how wide the fields of this one are")
+            fail(
+                f"`{self.kind}` needs two fields or more",
+                at=0,
+                help="give more inputs, or say with `dim` how wide the fields of this one are",
+            )
         return fields
 
 
@@ -63,7 +70,8 @@ class Bilinear(Fields):
     example = "y = bilinear(x, z, type: each)"
 
     type: Literal["all", "each", "interaction"] = Field(
-        "all", description="whether there is one matrix in all, one for each first field, or one for each pair")
+        "all", description="whether there is one matrix in all, one for each first field, or one for each pair"
+    )
 
     def lower(self, b: Scope, *fields: Value) -> Value:
         v = self.split(fields)
@@ -88,7 +96,8 @@ class Senet(Fields):
     example = "y = senet(x, z)"
 
     reduction: Annotated[int, Field(ge=1, le=1024)] = Field(
-        3, description="how many times narrower than the number of fields the middle of the excitation is")
+        3, description="how many times narrower than the number of fields the middle of the excitation is"
+    )
 
     def lower(self, b: Scope, *fields: Value) -> Value:
         v = b.stack(self.split(fields))  # [F, D]
@@ -111,17 +120,22 @@ class Autoint(Fields):
     layers: Depth = Field(2, description="how many layers of attention")
     heads: Heads = Field(1, description="how many parts the attention splits the width into")
     width: Width | None = Field(
-        None, description="a field's width after each layer, all heads together; unchanged by default")
+        None, description="a field's width after each layer, all heads together; unchanged by default"
+    )
 
     def lower(self, b: Scope, *fields: Value) -> Value:
         v = b.stack(self.split(fields))  # [F, D]
         width = self.width or v.width
         if width % self.heads:
-            fail(f"`autoint` can't split a width of {width} into {self.heads} heads", at="heads",
-                 help=f"choose a number of heads that divides {width}, or another `width`")
+            fail(
+                f"`autoint` can't split a width of {width} into {self.heads} heads",
+                at="heads",
+                help=f"choose a number of heads that divides {width}, or another `width`",
+            )
         for i in range(self.layers):
             q, k, value, kept = (
-                b.linear(v, width, f"{i}.{part}", bias=False) for part in ("query", "key", "value", "residual"))
+                b.linear(v, width, f"{i}.{part}", bias=False) for part in ("query", "key", "value", "residual")
+            )
             v = (attention(q, k, value, heads=self.heads) + kept).relu()
         return v.reshape(v.shape[0] * width)
 
@@ -140,13 +154,17 @@ class Masknet(Layer):
     hidden: tuple[Width, ...] = Field(description="the blocks' widths", min_length=1, max_length=256)
     mode: Literal["serial", "parallel"] = Field("serial", description="how the blocks are joined")
     reduction: Annotated[float, Field(gt=0.0, le=64.0)] = Field(
-        2.0, description="how many times wider than the mask the layer that makes it is")
+        2.0, description="how many times wider than the mask the layer that makes it is"
+    )
 
     def lower(self, b: Scope, *fields: Value) -> Value:
         for i, x in enumerate(fields):
             if x.width == 1:
-                fail("`masknet` normalises each field, and that of a single number is the same for every row", at=i,
-                     help="join it with other fields in a `concat` first")
+                fail(
+                    "`masknet` normalises each field, and that of a single number is the same for every row",
+                    at=i,
+                    help="join it with other fields in a `concat` first",
+                )
         v = b.concat(fields)
         h = start = b.concat([b.layernorm(x, f"norm.{i}") for i, x in enumerate(fields)])
         blocks = []

@@ -39,17 +39,22 @@ class Transformer(Layer):
     layers: Depth = Field(1, description="how many layers")
     heads: Heads = Field(1, description="how many parts the attention splits the width into")
     hidden: Width | None = Field(
-        None, description="the width inside the dense part; four times the sequence's by default")
+        None, description="the width inside the dense part; four times the sequence's by default"
+    )
     activation: Activation = Field("relu", description="inside the dense part")
     dropout: Rate = Field(0.0, description="the share of numbers zeroed in training, of what each part adds")
     positions: bool = Field(True, description="whether a learned vector a position is added first")
     pool: Literal["mean", "sum", "max", "last", "none"] = Field(
-        "mean", description="how the positions become one vector; `none` keeps the sequence")
+        "mean", description="how the positions become one vector; `none` keeps the sequence"
+    )
 
     def lower(self, b: Scope, s: Sequence) -> Tensor:
         if s.width % self.heads:
-            fail(f"`transformer` can't split a width of {s.width} into {self.heads} heads", at="heads",
-                 help=f"choose a number of heads that divides {s.width}")
+            fail(
+                f"`transformer` can't split a width of {s.width} into {self.heads} heads",
+                at="heads",
+                help=f"choose a number of heads that divides {s.width}",
+            )
         x = s.value  # [L, D]
         if self.positions:
             x = x + b.param("positions", x.shape, Init("normal", (0.05,)))
@@ -82,14 +87,18 @@ class Din(Layer):
     example = "y = din(x, s, hidden: [16, 8])"
 
     hidden: tuple[Width, ...] = Field(
-        (80, 40), description="the widths of the MLP that weighs a position", min_length=1, max_length=256)
+        (80, 40), description="the widths of the MLP that weighs a position", min_length=1, max_length=256
+    )
     activation: Activation = Field("relu", description="after each of the MLP's layers")
     softmax: bool = Field(False, description="whether the weights are normalised to add up to 1")
 
     def lower(self, b: Scope, target: Value, history: Sequence) -> Value:
         if target.width != history.width:
-            fail(f"`din` needs a target as wide as its history, {history.width}, and this has {target.width}", at=0,
-                 help=f"bring it to the width with `linear(…, width: {history.width})`")
+            fail(
+                f"`din` needs a target as wide as its history, {history.width}, and this has {target.width}",
+                at=0,
+                help=f"bring it to the width with `linear(…, width: {history.width})`",
+            )
         x = self._meet(b, target, history.value).apply(self.activation)
         for i, width in enumerate(self.hidden[1:], 1):
             x = dense(b, x, width, str(i), self.activation)

@@ -20,7 +20,9 @@ def hoist(graph: Graph) -> Graph:
             return None
         operands = [rewriter.ops[i] for i in op.inputs]
         expanded = [isinstance(o.prim, Expand) for o in operands]
-        if not any(expanded) or any(o.type.level > Level.CONSTANT and not e for o, e in zip(operands, expanded, strict=True)):
+        if not any(expanded) or any(
+            o.type.level > Level.CONSTANT and not e for o, e in zip(operands, expanded, strict=True)
+        ):
             return None
         sources = [o.inputs[0] if e else o.id for o, e in zip(operands, expanded, strict=True)]
         level = max(rewriter.ops[s].type.level for s in sources)

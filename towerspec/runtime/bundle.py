@@ -54,10 +54,12 @@ class Surface:
         as_tensors = any(isinstance(x, Tensor) for x in inputs.values())
         return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}
 
-    def sample_inputs(self, candidates: int = 256, requests: int = 1, seed: int = 0, data: Any = None) -> dict[str, Tensor]:
+    def sample_inputs(
+        self, candidates: int = 256, requests: int = 1, seed: int = 0, data: Any = None
+    ) -> dict[str, Tensor]:
         """Valid inputs for `requests` requests with `candidates` candidates each: generated, or drawn from `data`.
 
-        `data` is a mapping of columns by feature name (a dict of arrays or lists, a data frame), or the path of a Parquet file.
+        `data` is a mapping of columns by feature name (arrays, lists, a data frame), or the path of a Parquet file.
         """
         if data is None:
             return sample(self.entry["inputs"], [candidates] * requests, seed)
@@ -90,7 +92,9 @@ class Surfaces(Mapping[str, Surface]):
         entry = self._manifest["surfaces"].get(name)
         if entry is None:
             known = list(self)
-            raise KeyError(f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip())
+            raise KeyError(
+                f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
+            )
         return Surface(name, entry, load_script(self._folder / entry["file"], entry["sha256"], self._device))
 
 
@@ -139,4 +143,6 @@ def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
 
 
 def _no_build(folder: Path, why: str) -> SpecError:
-    return SpecError(Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help="make one with `towerspec compile`"))
+    return SpecError(
+        Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help="make one with `towerspec compile`")
+    )

@@ -15,7 +15,9 @@ PADDING = -1
 _INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 
-def prepare(surface: str, entries: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any], strict: bool) -> list[Tensor]:
+def prepare(
+    surface: str, entries: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any], strict: bool
+) -> list[Tensor]:
     """The tensors in call order from inputs by name.
 
     Texts map to ids by the manifest's vocabulary, lists of lists are cut to their newest values and padded, and
@@ -44,8 +46,13 @@ def _check_names(surface: str, entries: Sequence[Mapping[str, Any]], inputs: Map
     known = [e["name"] for e in entries]
     extra = [name for name in inputs if name not in known]
     if extra:
-        raise _fail("T703", surface, f"there is no input `{extra[0]}`", f"its inputs are {listing(known)}",
-                    help=did_you_mean(extra[0], known))
+        raise _fail(
+            "T703",
+            surface,
+            f"there is no input `{extra[0]}`",
+            f"its inputs are {listing(known)}",
+            help=did_you_mean(extra[0], known),
+        )
     missing = [e["name"] for e in entries if e["name"] not in inputs and not e.get("optional")]
     if missing:
         raise _fail("T702", surface, f"the input `{missing[0]}` is missing", f"its inputs are {listing(known)}")
@@ -57,14 +64,29 @@ def _tensor(surface: str, entry: Mapping[str, Any], value: Any) -> Tensor:
     try:
         x = value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _fail("T704", surface, f"the input `{name}` can't become a tensor", str(error).split("\n")[0],
-                    help=f"give {_wanted(entry)}") from error
-    if whole and x.dtype not in _INTEGERS and x.numel() or x.dtype == torch.bool or x.is_complex():
-        raise _fail("T704", surface, f"the input `{name}` has the type {str(x.dtype).removeprefix('torch.')}",
-                    f"it takes {'whole numbers' if whole else 'numbers'}", help=f"give {_wanted(entry)}")
+        raise _fail(
+            "T704",
+            surface,
+            f"the input `{name}` can't become a tensor",
+            str(error).split("\n")[0],
+            help=f"give {_wanted(entry)}",
+        ) from error
+    if (whole and x.dtype not in _INTEGERS and x.numel()) or x.dtype == torch.bool or x.is_complex():
+        raise _fail(
+            "T704",
+            surface,
+            f"the input `{name}` has the type {str(x.dtype).removeprefix('torch.')}",
+            f"it takes {'whole numbers' if whole else 'numbers'}",
+            help=f"give {_wanted(entry)}",
+        )
     if x.dim() != len(entry["shape"]) or list(x.shape[1:]) != entry["shape"][1:]:
-        raise _fail("T705", surface, f"the input `{name}` has the shape {list(x.shape)}",
-                    f"it takes [{', '.join(map(str, entry['shape']))}]", help=f"give {_wanted(entry)}")
+        raise _fail(
+            "T705",
+            surface,
+            f"the input `{name}` has the shape {list(x.shape)}",
+            f"it takes [{', '.join(map(str, entry['shape']))}]",
+            help=f"give {_wanted(entry)}",
+        )
     return x.to(torch.int64 if whole else torch.float32).contiguous()
 
 
@@ -109,8 +131,12 @@ def _check_rows(surface: str, entries: Sequence[Mapping[str, Any]], tensors: Map
             continue
         first, count = rows.setdefault(entry["shape"][0], (name, tensors[name].shape[0]))
         if tensors[name].shape[0] != count:
-            raise _fail("T706", surface, f"the input `{name}` has {tensors[name].shape[0]} rows and `{first}` has {count}",
-                        f"inputs of one level have one row for each {entry['level']}")
+            raise _fail(
+                "T706",
+                surface,
+                f"the input `{name}` has {tensors[name].shape[0]} rows and `{first}` has {count}",
+                f"inputs of one level have one row for each {entry['level']}",
+            )
     if "R" not in rows or "N" not in rows:
         return
     r, n = rows["R"][1], rows["N"][1]
@@ -118,8 +144,12 @@ def _check_rows(surface: str, entries: Sequence[Mapping[str, Any]], tensors: Map
     if r == 0 and n > 0:
         raise _fail("T706", surface, f"there are {n} candidates and no request")
     if counts is None and r not in (1, n):
-        raise _fail("T706", surface, f"{r} requests have {n} candidates, and nothing says which belong to which",
-                    help=f"give `{COUNTS}`, the number of candidates of each request")
+        raise _fail(
+            "T706",
+            surface,
+            f"{r} requests have {n} candidates, and nothing says which belong to which",
+            help=f"give `{COUNTS}`, the number of candidates of each request",
+        )
     if counts is not None and r != 1 and (bool((counts < 0).any()) or int(counts.sum()) != n):
         raise _fail("T706", surface, f"`{COUNTS}` adds up to {int(counts.sum())}, and there are {n} candidates")
 
@@ -134,5 +164,9 @@ def _check_values(surface: str, entry: Mapping[str, Any], x: Tensor) -> None:
         allowed = low if entry["kind"] == "category" else PADDING
         bad = ((x < allowed) | (x > high)).nonzero()
         if len(bad):
-            raise _fail("T707", surface, f"the input `{entry['name']}` has an id out of range in row {int(bad[0, 0])}",
-                        f"ids go from {low} to {high}")
+            raise _fail(
+                "T707",
+                surface,
+                f"the input `{entry['name']}` has an id out of range in row {int(bad[0, 0])}",
+                f"ids go from {low} to {high}",
+            )

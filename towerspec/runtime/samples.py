@@ -44,7 +44,9 @@ def _ids(entry: Mapping[str, Any], shape: list[int], generator: torch.Generator)
     if len(shape) > 1:  # a list: a random part of it is padding
         kept = torch.rand([shape[0], 1], generator=generator) * (shape[1] + 1)
         padding = torch.arange(shape[1]) >= kept
-        return torch.where(padding, torch.full_like(ids, -1), torch.where(odd < 0.02, torch.full_like(ids, high + 7), ids))
+        return torch.where(
+            padding, torch.full_like(ids, -1), torch.where(odd < 0.02, torch.full_like(ids, high + 7), ids)
+        )
     ids = torch.where(odd < 0.03, torch.full_like(ids, high + 7), ids)
     return torch.where(odd > 0.97, torch.full_like(ids, -1), ids)
 
@@ -59,8 +61,10 @@ def draw(inputs: Sequence[Mapping[str, Any]], data: Any, candidates: int, reques
     names = [e["name"] for e in inputs if e["name"] != COUNTS]
     columns = {name: data[name].tolist() if hasattr(data[name], "tolist") else list(data[name]) for name in names}
     length = min(len(column) for column in columns.values())
-    picked = {"request": torch.randint(0, length, [requests], generator=generator).tolist(),
-              "candidate": torch.randint(0, length, [requests * candidates], generator=generator).tolist()}
+    picked = {
+        "request": torch.randint(0, length, [requests], generator=generator).tolist(),
+        "candidate": torch.randint(0, length, [requests * candidates], generator=generator).tolist(),
+    }
     drawn: dict[str, Any] = {}
     for entry in inputs:
         if entry["name"] == COUNTS:

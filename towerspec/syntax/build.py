@@ -18,11 +18,11 @@ _FLOAT = re.compile(r"[+-]?\d+(_\d+)*(\.\d+(_\d+)*)?([eE][+-]?\d+)?")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LARGEST = 2**63 - 1
 
-# A word that opens a block can't name something too: the reader would have to guess which is meant.
-RESERVED = frozenset("""
-    model include const template table request candidate trunk surface tower from fuse after with branch by head calibrate
-    else true false
-""".split())
+# Words that open or join a construct can't name something too: the reader would have to guess which is meant.
+KEYWORDS = (
+    "model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface", "tower", "from",
+    "fuse", "after", "with", "branch", "by", "head", "calibrate", "else", "true", "false",
+)  # fmt: skip
 
 
 class Builder:
@@ -54,8 +54,15 @@ class Builder:
 
     def _model(self, name: tree.Name) -> None:
         if self.name is not None:
-            self.found.append(Diagnostic("T108", "the model is named twice", name.span, "named again here",
-                                         help="one file holds one model; remove the second `model` line"))
+            self.found.append(
+                Diagnostic(
+                    "T108",
+                    "the model is named twice",
+                    name.span,
+                    "named again here",
+                    help="one file holds one model; remove the second `model` line",
+                )
+            )
             return
         self.name = name
 
@@ -71,12 +78,19 @@ class Builder:
 
     def _define(self, token: Any) -> tree.Name:
         """A name where it is defined: it can't be a word of the language."""
-        if str(token) in RESERVED:
-            self.found.append(Diagnostic("T107", f"`{token}` is a word of the language and can't be a name", self._span(token),
-                                         "can't be a name", help=f"rename it, say to `{token}_value`"))
+        if str(token) in KEYWORDS:
+            self.found.append(
+                Diagnostic(
+                    "T107",
+                    f"`{token}` is a word of the language and can't be a name",
+                    self._span(token),
+                    "can't be a name",
+                    help=f"rename it, say to `{token}_value`",
+                )
+            )
         return self._name(token)
 
-    def _node(self, node: LarkTree[Token]) -> Any:
+    def _node(self, node: Any) -> Any:
         return getattr(self, f"_{node.data}")(node, self._span(node))
 
     def _options(self, nodes: Iterable[Any]) -> tuple[tree.Option, ...]:
@@ -100,7 +114,11 @@ class Builder:
             problem = "is too long" if _FLOAT.fullmatch(text) else "is not a number"
         if problem:
             shown = text if len(text) <= 40 else text[:39] + "…"
-            self.found.append(Diagnostic("T106", f"`{shown}` {problem}", span, problem, help="numbers look like 12, 10_000, 0.5 or 1e-3"))
+            self.found.append(
+                Diagnostic(
+                    "T106", f"`{shown}` {problem}", span, problem, help="numbers look like 12, 10_000, 0.5 or 1e-3"
+                )
+            )
             value = 0
         return tree.Literal(value, span=span)
 
@@ -108,8 +126,15 @@ class Builder:
         def replace(match: re.Match[str]) -> str:
             if match[1] not in _ESCAPES:
                 at = span.start + 1 + match.start()
-                self.found.append(Diagnostic("T104", f"the text has an unknown escape `\\{match[1]}`", Span(self.source, at, at + 2),
-                                             "not an escape", help='the escapes are \\n, \\t, \\" and \\\\'))
+                self.found.append(
+                    Diagnostic(
+                        "T104",
+                        f"the text has an unknown escape `\\{match[1]}`",
+                        Span(self.source, at, at + 2),
+                        "not an escape",
+                        help='the escapes are \\n, \\t, \\" and \\\\',
+                    )
+                )
             return _ESCAPES.get(match[1], match[1])
 
         return tree.Literal(re.sub(r"\\(.)", replace, str(node.children[0])[1:-1]), span=span)
@@ -126,18 +151,22 @@ class Builder:
     def _call(self, node: LarkTree[Token], span: Span) -> tree.Call:
         kind, *rest = node.children
         parts = [self._node(c) for c in _trees(rest)]
-        return tree.Call(self._name(kind), tuple(p for p in parts if not isinstance(p, tree.Option)),
-                         tuple(p for p in parts if isinstance(p, tree.Option)), span=span)
+        return tree.Call(
+            self._name(kind),
+            tuple(p for p in parts if not isinstance(p, tree.Option)),
+            tuple(p for p in parts if isinstance(p, tree.Option)),
+            span=span,
+        )
 
     def _option(self, node: LarkTree[Token], span: Span) -> tree.Option:
         name, value = node.children
-        return tree.Option(self._name(name), self._node(value), span=span)  # type: ignore[arg-type]
+        return tree.Option(self._name(name), self._node(value), span=span)
 
     # ---- statements --------------------------------------------------------------------------
 
     def _assign(self, node: LarkTree[Token], span: Span) -> tree.Assign:
         name, value = node.children
-        return tree.Assign(self._define(name), self._node(value), span=span)  # type: ignore[arg-type]
+        return tree.Assign(self._define(name), self._node(value), span=span)
 
     def _include(self, node: LarkTree[Token], span: Span) -> tree.Include:
         token = node.children[0]
@@ -145,30 +174,37 @@ class Builder:
 
     def _const(self, node: LarkTree[Token], span: Span) -> tree.Const:
         name, value = node.children
-        return tree.Const(self._define(name), self._node(value), span=span)  # type: ignore[arg-type]
+        return tree.Const(self._define(name), self._node(value), span=span)
 
     def _table(self, node: LarkTree[Token], span: Span) -> tree.Table:
         return tree.Table(self._define(node.children[0]), self._options(node.children), span=span)
 
-    def _params(self, node: LarkTree[Token]) -> tuple[tree.Param, ...]:
+    def _params(self, node: Any) -> tuple[tree.Param, ...]:
         found = []
         for param in _trees(node.children):
             name, default = param.children
-            found.append(tree.Param(self._define(name), self._node(default) if default is not None else None,  # type: ignore[arg-type]
-                                    span=self._span(param)))
+            found.append(
+                tree.Param(
+                    self._define(name),
+                    self._node(default) if default is not None else None,
+                    span=self._span(param),
+                )
+            )
         return tuple(found)
 
     def _layer_template(self, node: LarkTree[Token], span: Span) -> tree.LayerTemplate:
         name, params, *body = node.children
-        return tree.LayerTemplate(self._define(name), self._params(params), tuple(self._node(a) for a in _trees(body)), span=span)  # type: ignore[arg-type]
+        return tree.LayerTemplate(
+            self._define(name), self._params(params), tuple(self._node(a) for a in _trees(body)), span=span
+        )
 
     def _surface_template(self, node: LarkTree[Token], span: Span) -> tree.SurfaceTemplate:
         name, params, body = node.children
-        return tree.SurfaceTemplate(self._define(name), self._params(params), self._body(body), span=span)  # type: ignore[arg-type]
+        return tree.SurfaceTemplate(self._define(name), self._params(params), self._body(body), span=span)
 
     def _features(self, node: LarkTree[Token], span: Span) -> tree.FeatureBlock:
         level, *features = node.children
-        return tree.FeatureBlock(str(level.children[0]), tuple(self._node(f) for f in _trees(features)), span=span)  # type: ignore[union-attr]
+        return tree.FeatureBlock(str(level.children[0]), tuple(self._node(f) for f in _trees(features)), span=span)
 
     def _feature(self, node: LarkTree[Token], span: Span) -> tree.Feature:
         name, kind = node.children[:2]
@@ -186,7 +222,7 @@ class Builder:
 
     def _surface_from(self, node: LarkTree[Token], span: Span) -> tree.Surface:
         name, call, body = node.children
-        return tree.Surface(self._define(name), self._node(call), self._body(body), span=span)  # type: ignore[arg-type]
+        return tree.Surface(self._define(name), self._node(call), self._body(body), span=span)
 
     def _tower(self, node: LarkTree[Token], span: Span) -> tree.Tower:
         start, body = node.children
@@ -194,7 +230,9 @@ class Builder:
 
     def _fuse(self, node: LarkTree[Token], span: Span) -> tree.Fuse:
         value, after, kind = node.children[:3]
-        return tree.Fuse(self._name(value), self._node(after), self._name(kind), self._options(node.children), span=span)  # type: ignore[arg-type]
+        return tree.Fuse(
+            self._name(value), self._node(after), self._name(kind), self._options(node.children), span=span
+        )
 
     def _branch(self, node: LarkTree[Token], span: Span) -> tree.Branch:
         key, *arms = node.children
@@ -202,7 +240,7 @@ class Builder:
 
     def _arm(self, node: LarkTree[Token], span: Span) -> tree.Arm:
         label, body = node.children
-        token: Any = label.children[0]  # type: ignore[union-attr]
+        token: Any = label.children[0]
         at = self._span(token)
         if token.type == "NUMBER":
             shown: tree.Literal | tree.Name = self._number(LarkTree("number", [token]), at)

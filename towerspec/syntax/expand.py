@@ -38,9 +38,12 @@ class _Expander:
                 self._twice(item.name, other)
             elif isinstance(item, tree.Const):
                 self.consts[item.name.text] = item
+            elif isinstance(item, tree.LayerTemplate):
+                self._parameters(item)
+                self.layers[item.name.text] = item
             else:
                 self._parameters(item)
-                (self.layers if isinstance(item, tree.LayerTemplate) else self.surfaces)[item.name.text] = item  # type: ignore[index]
+                self.surfaces[item.name.text] = item
 
     def _parameters(self, item: Template) -> None:
         first: dict[str, tree.Name] = {}
@@ -50,16 +53,26 @@ class _Expander:
                 self._twice(param.name, other)
 
     def _twice(self, name: tree.Name, other: tree.Name) -> None:
-        self.report.error("T210", f"`{name.text}` is defined twice", name.span, "defined again here",
-                          labels=[Label(other.span, "first defined here")])
+        self.report.error(
+            "T210",
+            f"`{name.text}` is defined twice",
+            name.span,
+            "defined again here",
+            labels=[Label(other.span, "first defined here")],
+        )
 
     # ---- substitution ------------------------------------------------------------------------
 
     def const(self, name: str, use: Span, chain: tuple[str, ...] = ()) -> tree.Expr:
         """A constant's value, its own constants replaced."""
         if name in chain:
-            self.report.error("T215", f"the constant `{name}` is defined by itself", self.consts[name].name.span, "leads back to itself",
-                              notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*chain[chain.index(name):], name))}"])
+            self.report.error(
+                "T215",
+                f"the constant `{name}` is defined by itself",
+                self.consts[name].name.span,
+                "leads back to itself",
+                notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*chain[chain.index(name) :], name))}"],
+            )
             return tree.Literal(1, span=use)
         if name not in self.values:
             self.values[name] = self._constant(self.consts[name].value, (*chain, name))
@@ -71,8 +84,13 @@ class _Expander:
         if isinstance(value, tree.ListExpr):
             return replace(value, items=tuple(self._constant(i, chain) for i in value.items))
         if isinstance(value, tree.Call):
-            self.report.error("T214", "a constant is a number, a text, a word or a list", value.span, "a call",
-                              help="a `template` gives a name to a call")
+            self.report.error(
+                "T214",
+                "a constant is a number, a text, a word or a list",
+                value.span,
+                "a call",
+                help="a `template` gives a name to a call",
+            )
         return value
 
     def rewrite(self, node: N, values: Mapping[str, tree.Expr]) -> N:
@@ -88,9 +106,12 @@ class _Expander:
             return self._inline(node, values)  # type: ignore[return-value]
         if not is_dataclass(node) or not isinstance(node, tree.Node) or isinstance(node, (tree.Name, tree.Literal)):
             return node
-        changed = {f.name: self.rewrite(getattr(node, f.name), values) for f in fields(node)
-                   if f.name != "span" and isinstance(getattr(node, f.name), (tuple, tree.Node))}
-        return replace(node, **changed)  # type: ignore[type-var]
+        changed = {
+            f.name: self.rewrite(getattr(node, f.name), values)
+            for f in fields(node)
+            if f.name != "span" and isinstance(getattr(node, f.name), (tuple, tree.Node))
+        }
+        return replace(node, **changed)
 
     def _ref(self, node: tree.Ref, values: Mapping[str, tree.Expr]) -> tree.Expr:
         if node.name in values:
@@ -113,28 +134,49 @@ class _Expander:
             if param.name.text in options and param.default is None:
                 bindings.append((param.name, options[param.name.text].value))
             elif param.default is not None:
-                inner[param.name.text] = options[param.name.text].value if param.name.text in options else self.rewrite(param.default, {})
+                inner[param.name.text] = (
+                    options[param.name.text].value if param.name.text in options else self.rewrite(param.default, {})
+                )
         self.open.append(template.name.text)
         body = self.rewrite(template.body, inner)
         self.open.pop()
         return tree.Inline(call.kind, tuple(bindings), body, span=call.span)
 
-    def _count(self, template: tree.LayerTemplate, call: tree.Call, inputs: list[tree.Param], args: tuple[tree.Expr, ...],
-               options: Mapping[str, tree.Option]) -> None:
+    def _count(
+        self,
+        template: tree.LayerTemplate,
+        call: tree.Call,
+        inputs: list[tree.Param],
+        args: tuple[tree.Expr, ...],
+        options: Mapping[str, tree.Option],
+    ) -> None:
         name = template.name.text
         if len(args) > len(inputs):
-            self._wrong(template, f"template `{name}` takes {len(inputs)} inputs, and this gives {len(args)}", args[len(inputs)].span, "one too many")
+            self._wrong(
+                template,
+                f"template `{name}` takes {len(inputs)} inputs, and this gives {len(args)}",
+                args[len(inputs)].span,
+                "one too many",
+            )
         missing = [p.name.text for p in inputs[len(args) :] if p.name.text not in options]
         if missing:
-            self._wrong(template, f"template `{name}` needs `{missing[0]}`", call.kind.span, f"`{missing[0]}` is not given")
+            self._wrong(
+                template, f"template `{name}` needs `{missing[0]}`", call.kind.span, f"`{missing[0]}` is not given"
+            )
         self._known(template, call.options)
 
     def _known(self, template: Template, options: Sequence[tree.Option]) -> None:
         known = [p.name.text for p in template.params]
         for option in options:
             if option.name.text not in known:
-                self.report.error("T214", f"template `{template.name.text}` has no parameter `{option.name.text}`", option.name.span, "not a parameter",
-                                  notes=[f"its parameters are {listing(known)}"], help=did_you_mean(option.name.text, known))
+                self.report.error(
+                    "T214",
+                    f"template `{template.name.text}` has no parameter `{option.name.text}`",
+                    option.name.span,
+                    "not a parameter",
+                    notes=[f"its parameters are {listing(known)}"],
+                    help=did_you_mean(option.name.text, known),
+                )
 
     def _wrong(self, template: Template, message: str, span: Span, label: str) -> None:
         self.report.error("T214", message, span, label, labels=[Label(template.name.span, "the template")])
@@ -143,8 +185,13 @@ class _Expander:
         name = template.name.text
         if name not in self.open:
             return False
-        self.report.error("T215", f"the template `{name}` uses itself", span, "leads back to itself",
-                          notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*self.open[self.open.index(name):], name))}"])
+        self.report.error(
+            "T215",
+            f"the template `{name}` uses itself",
+            span,
+            "leads back to itself",
+            notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*self.open[self.open.index(name) :], name))}"],
+        )
         return True
 
     def surface(self, node: tree.Surface) -> tree.Surface:
@@ -155,19 +202,34 @@ class _Expander:
             return replace(node, items=own)
         template = self.surfaces.get(call.kind.text)
         if template is None:
-            self.report.error("T214", f"unknown surface template `{call.kind.text}`", call.kind.span, "not a surface template",
-                              notes=[f"surface templates are {listing(sorted(self.surfaces))}"] if self.surfaces else [],
-                              help=did_you_mean(call.kind.text, self.surfaces))
+            self.report.error(
+                "T214",
+                f"unknown surface template `{call.kind.text}`",
+                call.kind.span,
+                "not a surface template",
+                notes=[f"surface templates are {listing(sorted(self.surfaces))}"] if self.surfaces else [],
+                help=did_you_mean(call.kind.text, self.surfaces),
+            )
             return replace(node, template=None, items=own)
         for arg in call.args:
-            self._wrong(template, f"surface template `{call.kind.text}` takes its parameters by name", arg.span, "without a name")
+            self._wrong(
+                template,
+                f"surface template `{call.kind.text}` takes its parameters by name",
+                arg.span,
+                "without a name",
+            )
         self._known(template, call.options)
         given = {o.name.text: self.rewrite(o.value, {}) for o in call.options}
         for param in template.params:
             if param.name.text not in given and param.default is not None:
                 given[param.name.text] = self.rewrite(param.default, {})
             elif param.name.text not in given and not call.args:
-                self._wrong(template, f"surface template `{call.kind.text}` needs `{param.name.text}`", call.kind.span, f"`{param.name.text}` is not given")
+                self._wrong(
+                    template,
+                    f"surface template `{call.kind.text}` needs `{param.name.text}`",
+                    call.kind.span,
+                    f"`{param.name.text}` is not given",
+                )
         return replace(node, template=None, items=(*self.rewrite(template.items, given), *own))
 
 
@@ -185,6 +247,10 @@ def expand(spec: tree.Spec, report: Report) -> tree.Spec:
             elif not isinstance(item, (tree.Const, tree.LayerTemplate, tree.SurfaceTemplate)):
                 items.append(expander.rewrite(item, {}))
     except _TooLarge:
-        report.error("T216", f"the spec grows past {LARGEST:,} parts when its templates are expanded", spec.name.span if spec.name else None,
-                     help="nest templates less, or split the model")
+        report.error(
+            "T216",
+            f"the spec grows past {LARGEST:,} parts when its templates are expanded",
+            spec.name.span if spec.name else None,
+            help="nest templates less, or split the model",
+        )
     return replace(spec, items=tuple(items))

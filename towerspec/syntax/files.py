@@ -27,7 +27,11 @@ def read_source(path: str | Path) -> Source:
         why = getattr(error, "strerror", None) or "it is no path"
         raise SpecError(Diagnostic("T001", f"`{shown}` can't be read: {why}")) from error
     if len(content) > LARGEST:
-        raise SpecError(Diagnostic("T003", f"`{shown}` is larger than {LARGEST // 1024} KiB", help="split it, and `include` the parts"))
+        raise SpecError(
+            Diagnostic(
+                "T003", f"`{shown}` is larger than {LARGEST // 1024} KiB", help="split it, and `include` the parts"
+            )
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,8 +75,13 @@ class _Loader:
         real = target.resolve()
         if real in self.chain:
             names = [self.seen[p].path for p in self.chain[self.chain.index(real) :]]
-            self.report.error("T004", f"`{text}` includes itself", span, "leads back to this file",
-                              notes=[f"the cycle is {' -> '.join([*names, names[0]])}"])
+            self.report.error(
+                "T004",
+                f"`{text}` includes itself",
+                span,
+                "leads back to this file",
+                notes=[f"the cycle is {' -> '.join([*names, names[0]])}"],
+            )
             return []
         if real in self.seen:
             return []  # read already, by another way
@@ -86,8 +95,14 @@ class _Loader:
                 self.report.error(found.code, found.message, span, "included here", help=found.help)
             return []
         if spec.name is not None:
-            self.report.error("T008", "an included file names a model", spec.name.span, "not in an included file",
-                              labels=[Label(span, "included here")], help="remove the `model` line; the including file has it")
+            self.report.error(
+                "T008",
+                "an included file names a model",
+                spec.name.span,
+                "not in an included file",
+                labels=[Label(span, "included here")],
+                help="remove the `model` line; the including file has it",
+            )
         return list(spec.items)
 
     def _target(self, text: str, path: Path, span: Span) -> Path | None:
@@ -98,11 +113,21 @@ class _Loader:
         except (OSError, ValueError, RuntimeError):
             inside, exists = True, False
         if os.path.isabs(text) or "\\" in text or not inside:
-            self.report.error("T005", f"`{text}` lies outside the spec's folder", span, "leaves the folder",
-                              help="give a path relative to this file, with `/`, below the folder of the model's file")
+            self.report.error(
+                "T005",
+                f"`{text}` lies outside the spec's folder",
+                span,
+                "leaves the folder",
+                help="give a path relative to this file, with `/`, below the folder of the model's file",
+            )
         elif not exists:
-            self.report.error("T006", f"there is no file `{text}`", span, "not found",
-                              notes=["the path is relative to the file that includes"])
+            self.report.error(
+                "T006",
+                f"there is no file `{text}`",
+                span,
+                "not found",
+                notes=["the path is relative to the file that includes"],
+            )
         else:
             return target
         return None
@@ -136,8 +161,20 @@ def _named(spec: tree.Spec, report: Report) -> None:
     """The first declaration of a spec is its model's name."""
     if spec.name is None and not report:
         start = spec.items[0].span.start if spec.items else 0
-        report.error("T108", "the model has no name", Span(spec.span.source, start, start + 1), "before this",
-                     help="begin the file with `model my_model`")
-    elif spec.name and any(i.span.source is spec.span.source and i.span.start < spec.name.span.start for i in spec.items):
-        report.error("T108", "the model's name comes after other declarations", spec.name.span, "not first",
-                     help="move the `model` line to the top")
+        report.error(
+            "T108",
+            "the model has no name",
+            Span(spec.span.source, start, start + 1),
+            "before this",
+            help="begin the file with `model my_model`",
+        )
+    elif spec.name and any(
+        i.span.source is spec.span.source and i.span.start < spec.name.span.start for i in spec.items
+    ):
+        report.error(
+            "T108",
+            "the model's name comes after other declarations",
+            spec.name.span,
+            "not first",
+            help="move the `model` line to the top",
+        )

@@ -5,6 +5,7 @@ Splitting the text at its declarations, with offsets kept, lets one run report s
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from towerspec.diagnostics import Diagnostic, Label, Source, Span
 
 DEEPEST = 64
 DECLARATIONS = ("model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface")
-_TOKEN = re.compile(r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<open>"[^\n]*)|(?P<word>[^\W\d]\w*)|(?P<bracket>[()\[\]{}])')
+_TOKEN = re.compile(
+    r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<open>"[^\n]*)|(?P<word>[^\W\d]\w*)|(?P<bracket>[()\[\]{}])'
+)
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
@@ -40,8 +43,15 @@ class _Scan:
         """Takes one token; false where the rest can't be read."""
         if kind == "open":
             self.broken.append(start)
-            self.found.append(Diagnostic("T104", "the text is not closed", self.span(start, start + len(text.rstrip())),
-                                         "no closing quote on this line", help='close it with `"`'))
+            self.found.append(
+                Diagnostic(
+                    "T104",
+                    "the text is not closed",
+                    self.span(start, start + len(text.rstrip())),
+                    "no closing quote on this line",
+                    help='close it with `"`',
+                )
+            )
         elif kind == "word":
             self._word(text, start, after)
         elif kind == "bracket":
@@ -61,8 +71,15 @@ class _Scan:
             self.stack.append((text, start))
             if len(self.stack) > DEEPEST:
                 self.broken.append(start)
-                self.found.append(Diagnostic("T105", f"brackets are nested deeper than {DEEPEST} levels",
-                                             self.span(start, start + 1), "too deep", help="give the inner parts names of their own"))
+                self.found.append(
+                    Diagnostic(
+                        "T105",
+                        f"brackets are nested deeper than {DEEPEST} levels",
+                        self.span(start, start + 1),
+                        "too deep",
+                        help="give the inner parts names of their own",
+                    )
+                )
                 return False
             return True
         if self.stack and self.stack[-1][0] == _PAIRS[text]:
@@ -70,12 +87,23 @@ class _Scan:
             return True
         self.broken.append(start)
         if not self.stack:
-            self.found.append(Diagnostic("T103", f"this `{text}` closes nothing", self.span(start, start + 1), "no bracket is open here"))
+            self.found.append(
+                Diagnostic(
+                    "T103", f"this `{text}` closes nothing", self.span(start, start + 1), "no bracket is open here"
+                )
+            )
             return True
         opened, at = self.stack.pop()
         closer = next(c for c, o in _PAIRS.items() if o == opened)
-        self.found.append(Diagnostic("T103", f"`{opened}` is closed by `{text}`", self.span(start, start + 1), f"expected `{closer}`",
-                                     (Label(self.span(at, at + 1), "opened here"),)))
+        self.found.append(
+            Diagnostic(
+                "T103",
+                f"`{opened}` is closed by `{text}`",
+                self.span(start, start + 1),
+                f"expected `{closer}`",
+                (Label(self.span(at, at + 1), "opened here"),),
+            )
+        )
         if self.stack and self.stack[-1][0] == _PAIRS[text]:  # the inner one was forgotten; this closes the outer
             self.stack.pop()
         return True
@@ -83,8 +111,15 @@ class _Scan:
     def _unclosed(self) -> None:
         opened, at = self.stack[-1]  # the innermost is where the reader should look
         self.broken.append(at)
-        self.found.append(Diagnostic("T103", f"this `{opened}` is never closed", self.span(at, at + 1), "opened here",
-                                     help=f"close it with `{next(c for c, o in _PAIRS.items() if o == opened)}`"))
+        self.found.append(
+            Diagnostic(
+                "T103",
+                f"this `{opened}` is never closed",
+                self.span(at, at + 1),
+                "opened here",
+                help=f"close it with `{next(c for c, o in _PAIRS.items() if o == opened)}`",
+            )
+        )
         self.stack.clear()
 
 
@@ -103,7 +138,7 @@ def scan(source: Source) -> tuple[list[Piece], list[Diagnostic]]:
         if state.stack:
             state._unclosed()
     bounds = sorted({0, *state.starts, len(source.text)})
-    pairs = list(zip(bounds, bounds[1:], strict=False)) or [(0, 0)]
+    pairs = list(itertools.pairwise(bounds)) or [(0, 0)]
     broken = sorted(state.broken)
     return [Piece(a, b, any(a <= x < b for x in broken)) for a, b in pairs], state.found
 

@@ -12,15 +12,11 @@ from typing import Union
 from towerspec.diagnostics import Span
 
 
-def _span() -> Span:
-    return field(compare=False, repr=False, kw_only=True)  # type: ignore[return-value]
-
-
 @dataclass(frozen=True)
 class Node:
     """What every node has: the smallest span that holds all of it."""
 
-    span: Span = _span()
+    span: Span = field(compare=False, repr=False, kw_only=True)
 
 
 # ---- expressions -----------------------------------------------------------------------------
@@ -71,7 +67,7 @@ class Call(Node):
 
 @dataclass(frozen=True)
 class Inline(Node):
-    """A layer template's call after expansion: `bindings` are read outside, `body` inside; its last line is the result."""
+    """A layer template's call, expanded: `bindings` are read outside, `body` inside; its last line is the result."""
 
     template: Name
     bindings: tuple[tuple[Name, Expr], ...]

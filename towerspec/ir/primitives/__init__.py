@@ -3,16 +3,60 @@
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
 from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
 from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Ids, Interpolate, Mask, Present
-from towerspec.ir.primitives.products import Attention, Linear, Matmul
 from towerspec.ir.primitives.pointwise import (
-    UNARY, Affine, BatchNorm, Binary, Clamp, Detach, Dropout, LayerNorm, MaskFill, Softmax, Unary,
+    UNARY,
+    Affine,
+    BatchNorm,
+    Binary,
+    Clamp,
+    Detach,
+    Dropout,
+    LayerNorm,
+    MaskFill,
+    Softmax,
+    Unary,
 )
+from towerspec.ir.primitives.products import Attention, Linear, Matmul
 from towerspec.ir.primitives.routing import Merge, Opaque
 from towerspec.ir.primitives.shapes import Concat, Pool, Reduce, Reshape, Slice, Stack, Transpose
 
 __all__ = [
-    "PRIMITIVES", "UNARY", "Affine", "Attention", "BatchNorm", "Binary", "Bucketize", "Clamp", "Concat", "Detach",
-    "Dropout", "Embed", "Expand", "Fill", "Ids", "Init", "Input", "Interpolate", "LayerNorm", "Linear", "Mask",
-    "MaskFill", "Matmul", "Merge", "Opaque", "Param", "Pool", "Present", "Primitive", "Reduce", "Reshape", "Slice", "Softmax",
-    "Stack", "Transpose", "Unary", "broadcast", "join",
+    "PRIMITIVES",
+    "UNARY",
+    "Affine",
+    "Attention",
+    "BatchNorm",
+    "Binary",
+    "Bucketize",
+    "Clamp",
+    "Concat",
+    "Detach",
+    "Dropout",
+    "Embed",
+    "Expand",
+    "Fill",
+    "Ids",
+    "Init",
+    "Input",
+    "Interpolate",
+    "LayerNorm",
+    "Linear",
+    "Mask",
+    "MaskFill",
+    "Matmul",
+    "Merge",
+    "Opaque",
+    "Param",
+    "Pool",
+    "Present",
+    "Primitive",
+    "Reduce",
+    "Reshape",
+    "Slice",
+    "Softmax",
+    "Stack",
+    "Transpose",
+    "Unary",
+    "broadcast",
+    "join",
 ]

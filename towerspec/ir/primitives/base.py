@@ -26,7 +26,7 @@ class Primitive:
         if "name" in cls.__dict__:
             PRIMITIVES[cls.name] = cls
 
-    def infer(self, *args: Type) -> Type:
+    def infer(self, *args: Any, **kwargs: Any) -> Type:
         """The result's type; raises `ShapeError` where the operands don't fit."""
         raise NotImplementedError(f"{type(self).__name__} has no type rule")
 
@@ -44,11 +44,7 @@ class Primitive:
 
     def attributes(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, for the printed form."""
-        return {
-            f.name: value
-            for f in dataclasses.fields(self)
-            if (value := getattr(self, f.name)) != f.default
-        }
+        return {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
 
 
 def join(*args: Type) -> Level:
@@ -77,8 +73,10 @@ def broadcast(*args: Type) -> tuple[int, ...]:
     """The common per-row shape, right aligned; only constants may have fewer axes."""
     rank = max(len(a.shape) for a in args)
     for a in args:
-        need(a.level == Level.CONSTANT or len(a.shape) == rank,
-             f"shapes {' and '.join(str(list(t.shape)) for t in args)} don't align")
+        need(
+            a.level == Level.CONSTANT or len(a.shape) == rank,
+            f"shapes {' and '.join(str(list(t.shape)) for t in args)} don't align",
+        )
     shape = []
     for axis in range(-rank, 0):
         sizes = {a.shape[axis] for a in args if len(a.shape) >= -axis} - {1}

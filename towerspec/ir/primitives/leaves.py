@@ -28,7 +28,7 @@ class Input(Primitive):
 
 @dataclass(frozen=True)
 class Init:
-    """How a parameter begins: `zeros`, `ones`, `constant` (value), `normal` (std), `uniform` (±bound), `range` (from, to)."""
+    """How a parameter begins: `zeros`, `ones`, `constant`, `normal` (std), `uniform` (±bound), `range` (from, to)."""
 
     kind: str
     values: tuple[float, ...] = ()

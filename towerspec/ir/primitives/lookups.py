@@ -46,7 +46,10 @@ class Embed(Primitive):
     name = "embed"
 
     def infer(self, ids: Type, table: Type) -> Type:
-        need(ids.dtype == "int" and table.level == Level.CONSTANT and len(table.shape) == 2, "embed takes ids and a table")
+        need(
+            ids.dtype == "int" and table.level == Level.CONSTANT and len(table.shape) == 2,
+            "embed takes ids and a table",
+        )
         return Type(ids.level, (*ids.shape, table.shape[1]), table.dtype)
 
     def traffic(self, args: tuple[Type, ...], out: Type) -> int:

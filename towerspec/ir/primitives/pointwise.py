@@ -156,7 +156,7 @@ class LayerNorm(Primitive):
 
 @dataclass(frozen=True)
 class BatchNorm(Primitive):
-    """Normalises each column by the batch in training and by running statistics in serving. Ioffe & Szegedy 2015, arXiv:1502.03167."""
+    """Normalises a column by the batch in training, by running statistics in serving. arXiv:1502.03167."""
 
     name = "batchnorm"
     pure = False

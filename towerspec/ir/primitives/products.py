@@ -17,7 +17,10 @@ class Linear(Primitive):
 
     def infer(self, x: Type, weight: Type, *bias: Type) -> Type:
         need(weight.level == Level.CONSTANT and len(weight.shape) == 2, "a linear's weight is a constant matrix")
-        need(x.shape[-1:] == weight.shape[1:], f"width {x.shape[-1] if x.shape else 0} meets a weight of {weight.shape[1]}")
+        need(
+            x.shape[-1:] == weight.shape[1:],
+            f"width {x.shape[-1] if x.shape else 0} meets a weight of {weight.shape[1]}",
+        )
         need(all(b.shape == weight.shape[:1] for b in bias), "a linear's bias has the weight's output width")
         return Type(x.level, (*x.shape[:-1], weight.shape[0]))
 
@@ -39,7 +42,7 @@ class Matmul(Primitive):
         need(len(a.shape) >= 2 and len(b.shape) >= 2, "matmul takes matrices")
         inner, width = (b.shape[-1], b.shape[-2]) if self.transposed else (b.shape[-2], b.shape[-1])
         need(a.shape[-1] == inner, f"inner widths {a.shape[-1]} and {inner} differ")
-        need(len(a.shape) == len(b.shape) or b.level == Level.CONSTANT and len(b.shape) == 2, "matmul ranks differ")
+        need(len(a.shape) == len(b.shape) or (b.level == Level.CONSTANT and len(b.shape) == 2), "matmul ranks differ")
         need(len(b.shape) == 2 or a.shape[:-2] == b.shape[:-2], "leading axes differ")
         return Type(same_rows(a, b), (*a.shape[:-1], width))
 
@@ -53,7 +56,7 @@ class Matmul(Primitive):
 
 @dataclass(frozen=True)
 class Attention(Primitive):
-    """Scaled dot-product attention in `heads` parts: q `[Q, D]`, k `[L, D]`, v `[L, E]`, optional mask `[L]`; out `[Q, E]`.
+    """Scaled dot-product attention in `heads` parts: q `[Q, D]`, k `[L, D]`, v `[L, E]`, mask `[L]`; out `[Q, E]`.
 
     A query that sees no key gets zeros. Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
@@ -64,7 +67,9 @@ class Attention(Primitive):
     def infer(self, q: Type, k: Type, v: Type, *mask: Type) -> Type:
         need(all(len(t.shape) == 2 for t in (q, k, v)), "attention takes matrices")
         need(q.shape[1] == k.shape[1] and k.shape[0] == v.shape[0], "queries, keys and values don't fit together")
-        need(q.shape[1] % self.heads == 0 and v.shape[1] % self.heads == 0, f"widths don't divide by {self.heads} heads")
+        need(
+            q.shape[1] % self.heads == 0 and v.shape[1] % self.heads == 0, f"widths don't divide by {self.heads} heads"
+        )
         need(all(m.shape == k.shape[:1] and m.dtype == "bool" for m in mask), "the mask is one flag a key")
         return Type(same_rows(q, k, v, *mask), (q.shape[0], v.shape[1]))
 

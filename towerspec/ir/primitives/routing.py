@@ -10,7 +10,7 @@ from towerspec.ir.types import Level, Type
 
 @dataclass(frozen=True)
 class Merge(Primitive):
-    """Brings one output of a branch's arms together: the operands are the key's ids, then a value for each arm that has it.
+    """Brings one output of a branch's arms together: the operands are the key's ids, then a value of each arm.
 
     `arms` holds every arm's label and the ids that select it; the arm with no ids takes all others.
     `defined` names the arms that the operands come from; rows of another arm get NaN.
@@ -30,7 +30,7 @@ class Merge(Primitive):
 
 @dataclass(frozen=True)
 class Opaque(Primitive):
-    """An `nn.Module` from outside, the escape hatch: its class, its arguments, where its parameters live, and its output's shape.
+    """An `nn.Module` from outside, the escape hatch: its class, its parameters' place, its output's shape.
 
     The operands are the inputs, then the declared parameters in the order of `names`.
     """

@@ -116,7 +116,10 @@ class Pool(Primitive):
 
     def infer(self, x: Type, mask: Type) -> Type:
         need(self.fn in ("sum", "mean", "max", "last"), f"no pooling {self.fn}")
-        need(len(x.shape) == 2 and mask.shape == x.shape[:1] and mask.dtype == "bool", "pool takes a sequence and its mask")
+        need(
+            len(x.shape) == 2 and mask.shape == x.shape[:1] and mask.dtype == "bool",
+            "pool takes a sequence and its mask",
+        )
         return Type(same_rows(x, mask), x.shape[1:])
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
