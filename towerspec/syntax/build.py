@@ -182,14 +182,9 @@ class Builder:
     def _params(self, node: Any) -> tuple[tree.Param, ...]:
         found = []
         for param in _trees(node.children):
-            name, default = param.children
-            found.append(
-                tree.Param(
-                    self._define(name),
-                    self._node(default) if default is not None else None,
-                    span=self._span(param),
-                )
-            )
+            name, *default = param.children  # an inlined rule leaves no placeholder where it is absent
+            value = self._node(default[0]) if default and default[0] is not None else None
+            found.append(tree.Param(self._define(name), value, span=self._span(param)))
         return tuple(found)
 
     def _layer_template(self, node: LarkTree[Token], span: Span) -> tree.LayerTemplate:
