@@ -168,6 +168,23 @@ class _Surface:
             self.values[node.key] = node.layer.lower(scope, *inputs)
         except ShapeError as error:
             self._failed(node, error)
+        except Exception as error:
+            if type(node.layer).__module__.startswith("towerspec."):
+                raise
+            self._foreign(node, error)
+
+    def _foreign(self, node: Node, error: Exception) -> None:
+        """A layer of another package raised what a layer shouldn't: say so at its call, without a traceback."""
+        assert node.layer is not None
+        cls = type(node.layer)
+        self.report.error(
+            "T308",
+            f"layer `{cls.kind}` failed: {type(error).__name__}: {error}",
+            node.span,
+            "this call",
+            notes=[f"the layer is `{cls.__module__}.{cls.__qualname__}`, which is not part of towerspec"],
+            help="a layer reports inputs that it can't take by raising `LayerError`",
+        )
 
     def _failed(self, node: Node, error: ShapeError) -> None:
         at, code = getattr(error, "at", None), "T407" if isinstance(error, InterferenceError) else "T305"

@@ -98,7 +98,7 @@ def dropout(p: Params, layer: Any, x: np.ndarray) -> np.ndarray:
 
 def residual(p: Params, layer: Any, x: np.ndarray) -> np.ndarray:
     """He et al. 2016, equation 3: x + F(x)."""
-    return x + line(p, "out", dense(p, names(layer), x, layer.activation, layer.norm))
+    return x + line(p, "out", dense(p, names(layer, "hidden."), x, layer.activation, layer.norm))
 
 
 # ---- sequences ---------------------------------------------------------------------------------------
@@ -129,12 +129,12 @@ def transformer(p: Params, layer: Any, s: np.ndarray, places: np.ndarray) -> np.
     """Xiong et al. 2020, table 1, right column: pre-LN. `places` are the present vectors' positions."""
     x = s + p["positions"][places] if layer.positions else s
     for i in range(layer.layers):
-        at = f"{i}.attention."
+        at = f"layers.{i}.attention."
         n = [norm(p, f"{at}norm.", v) for v in x]
         q, k, v = (np.array([line(p, at + part, y) for y in n]).reshape(x.shape) for part in ("query", "key", "value"))
         x = x + np.array([line(p, f"{at}out", y) for y in heads(q, k, v, layer.heads)]).reshape(x.shape)
-        n = [norm(p, f"{i}.ffn.norm.", v) for v in x]
-        ffn = [line(p, f"{i}.ffn.1", dense(p, [f"{i}.ffn.0"], y, layer.activation)) for y in n]
+        n = [norm(p, f"layers.{i}.ffn.norm.", v) for v in x]
+        ffn = [line(p, f"layers.{i}.ffn.down", dense(p, [f"layers.{i}.ffn.up"], y, layer.activation)) for y in n]
         x = x + np.array(ffn).reshape(x.shape)
     x = np.array([norm(p, "norm.", v) for v in x]).reshape(x.shape)
     return x if layer.pool == "none" else pooled(layer.pool, x)
@@ -144,7 +144,7 @@ def din(p: Params, layer: Any, q: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Zhou et al. 2018, equation 3, with the activation unit's inputs as in the authors' code."""
     scores = []
     for k in s:
-        h = dense(p, names(layer), np.hstack([q, k, q - k, q * k]), layer.activation)
+        h = dense(p, names(layer, "hidden."), np.hstack([q, k, q - k, q * k]), layer.activation)
         scores.append(line(p, "out", h)[0])
     if layer.softmax and scores:
         scores = list(softmax(np.array(scores)))
@@ -265,8 +265,8 @@ def masknet(p: Params, layer: Any, *xs: np.ndarray) -> np.ndarray:
     blocks = []
     for i in range(len(layer.hidden)):
         h = start if layer.mode == "parallel" else h
-        mask = line(p, f"{i}.mask.1", relu(line(p, f"{i}.mask.0", v)))
-        assert len(p[f"{i}.mask.0.weight"]) == round(layer.reduction * len(h))
-        h = relu(norm(p, f"{i}.norm.", p[f"{i}.weight"] @ (mask * h)))
+        mask = line(p, f"blocks.{i}.mask.1", relu(line(p, f"blocks.{i}.mask.0", v)))
+        assert len(p[f"blocks.{i}.mask.0.weight"]) == round(layer.reduction * len(h))
+        h = relu(norm(p, f"blocks.{i}.norm.", p[f"blocks.{i}.weight"] @ (mask * h)))
         blocks.append(h)
     return np.hstack(blocks) if layer.mode == "parallel" else h

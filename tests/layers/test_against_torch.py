@@ -44,14 +44,14 @@ def test_transformer_is_torchs_encoder_with_norm_first(activation: str) -> None:
     encoder = nn.TransformerEncoder(one, 2, nn.LayerNorm(D), enable_nested_tensor=False)
     values = {"norm.weight": made.params["norm.scale"], "norm.bias": made.params["norm.shift"]}
     for i in range(2):
-        p = {name.removeprefix(f"{i}."): value for name, value in made.params.items() if name.startswith(f"{i}.")}
+        p = {name.removeprefix(f"layers.{i}."): value for name, value in made.params.items() if name.startswith(f"layers.{i}.")}
         values |= {f"layers.{i}.{name}": value for name, value in {
             "self_attn.in_proj_weight": np.vstack([p[f"attention.{x}.weight"] for x in ("query", "key", "value")]),
             "self_attn.in_proj_bias": np.zeros(3 * D),
             "self_attn.out_proj.weight": p["attention.out.weight"], "self_attn.out_proj.bias": np.zeros(D),
             "norm1.weight": p["attention.norm.scale"], "norm1.bias": p["attention.norm.shift"],
-            "linear1.weight": p["ffn.0.weight"], "linear1.bias": p["ffn.0.bias"],
-            "linear2.weight": p["ffn.1.weight"], "linear2.bias": p["ffn.1.bias"],
+            "linear1.weight": p["ffn.up.weight"], "linear1.bias": p["ffn.up.bias"],
+            "linear2.weight": p["ffn.down.weight"], "linear2.bias": p["ffn.down.bias"],
             "norm2.weight": p["ffn.norm.scale"], "norm2.bias": p["ffn.norm.shift"],
         }.items()}
     load(encoder, **values)

@@ -67,6 +67,14 @@ def _unique_surfaces(nodes: list[tree.Surface], report: Report) -> list[tree.Sur
     first: dict[str, tree.Surface] = {}
     for node in nodes:
         check_usable(node.name, report)
+        if node.name.text in RESERVED:
+            report.error(
+                "T212",
+                f"`{node.name.text}` can't be the name of a surface",
+                node.name.span,
+                "can't be a surface",
+                notes=["parameters are named after the spec, and this is where the shared ones are"],
+            )
         # Each surface becomes a file of its name, and some file systems take `Search` for `search`.
         other = first.setdefault(node.name.text.lower(), node)
         if other is not node:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import networkx as nx
 
-from towerspec.check.model import GROUPS, Model, Node, SurfaceDef
+from towerspec.check.model import GROUPS, FeatureDef, Model, Node, SurfaceDef
 from towerspec.diagnostics import Label, Report
 from towerspec.layers.features import Coded
 
@@ -70,6 +70,7 @@ def tower_reads(surface: SurfaceDef) -> list[str]:
 def check_topology(model: Model, complete: bool, report: Report) -> Model:
     """Reports what is wrong with the whole; where a name is unknown, what it would have reached is not called dead."""
     _task_kinds(model, report)
+    _one_input_a_name(model, report)
     cut = not complete or any(
         d.code.startswith("T2") or d.code in ("T401", "T404", "T406", "T410", "T411") for d in report.diagnostics
     )
@@ -145,6 +146,24 @@ def _task_kinds(model: Model, report: Report) -> None:
                         labels=[Label(span, _shown(kind, width))],  # type: ignore[arg-type]
                         notes=["heads of one name are one task, on every surface and in every branch"],
                     )
+
+
+def _one_input_a_name(model: Model, report: Report) -> None:
+    """Surfaces may each declare a feature of one name; in a batch of all surfaces it is one column."""
+    first: dict[str, FeatureDef] = {}
+    for feature in model.features.values():
+        other = first.setdefault(feature.name, feature)
+        mine, its = ((f.kind.dtype, f.kind.shape(), f.level) for f in (feature, other))
+        if mine != its:
+            report.error(
+                "T218",
+                f"feature `{feature.name}` is another input on surface `{other.surface}`",
+                feature.span,
+                f"a {feature.level.word}'s {feature.kind.kind}",
+                labels=[Label(other.span, f"a {other.level.word}'s {other.kind.kind}")],
+                notes=["features of one name are one column of the data, on every surface that has them"],
+                help="give one of them another name",
+            )
 
 
 def _shown(kind: str, width: int) -> str:

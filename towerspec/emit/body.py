@@ -195,7 +195,7 @@ def returned(names: Sequence[str]) -> tuple[str, str]:
     """The `return` expression and its type for one value or several."""
     if len(names) == 1:
         return names[0], "Tensor"
-    return ", ".join(names), f"Tuple[{', '.join(['Tensor'] * len(names))}]"
+    return ", ".join(names), f"tuple[{', '.join(['Tensor'] * len(names))}]"
 
 
 def function_name(place: Place) -> str:

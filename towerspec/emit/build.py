@@ -114,7 +114,7 @@ def _compile(
     for surface in options.surfaces or graph.surfaces:
         progress(f"surface {surface}")
         cases[surface] = make_cases(slices[surface], surface_inputs(model, slices[surface]), weights, options.seed)
-        optimised = optimise(graph, surface, options.level, options.without)
+        optimised = optimise(graph, surface, options.level, options.without, options.logits)
         entry, made = _surface(model, slices[surface], optimised, options, weights, cases[surface])
         files.update(made)
         entries[surface] = entry

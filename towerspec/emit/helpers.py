@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def tensor(
-    shape: list[int], kind: str, *values: float, trainable: bool = True, dtype: torch.dtype = torch.float32
+    shape: list[int], kind: str = "zeros", *values: float, trainable: bool = True, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """A parameter, or a buffer where training doesn't change it, that knows how it begins."""
     empty = torch.zeros(shape, dtype=dtype)

@@ -18,6 +18,7 @@ class Part:
     path: str
     param: Param | None = None
     opaque: Opaque | None = None
+    inits: bool = True  # whether tensors say how they begin
     cls: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
 
@@ -33,7 +34,7 @@ class Part:
         part = self
         for step in path.split("."):
             below = f"{part.path}.{step}" if part.path else step
-            part = part.parts.setdefault(step, Part(below))
+            part = part.parts.setdefault(step, Part(below, inits=self.inits))
         return part
 
     def access(self, path: str, root: str = "self") -> str:
@@ -57,10 +58,13 @@ def sorted_parts(part: Part) -> list[tuple[str, Part]]:
 
 
 def build_tree(
-    params: Iterable[Param], opaques: Iterable[Opaque] = (), classes: Mapping[str, str] | None = None
+    params: Iterable[Param],
+    opaques: Iterable[Opaque] = (),
+    classes: Mapping[str, str] | None = None,
+    inits: bool = True,
 ) -> Part:
     """The tree of the given parameters; `classes` names the class that stands for the part at a path."""
-    root = Part("")
+    root = Part("", inits=inits)
     outside = {o.path: o for o in opaques}
     for param in params:
         if not any(param.path.startswith(f"{path}.") for path in outside):
@@ -75,7 +79,7 @@ def build_tree(
 def constructor(part: Part, indent: int) -> str:
     """The expression that makes a part, wrapped where it is long; lines after the first are indented by `indent`."""
     if part.param is not None:
-        return _tensor(part.param)
+        return _tensor(part.param, part.inits)
     if part.opaque is not None:
         arguments = ", ".join(f"{k}={v!r}" for k, v in part.opaque.arguments)
         return f"{part.opaque.target.split(':')[1]}({arguments})"
@@ -108,9 +112,9 @@ def _keyed(part: Part, key: str, value: str) -> str:
     return f"**{{{key!r}: {value}}}" if key.isdigit() else f"{key}={value}"
 
 
-def _tensor(param: Param) -> str:
-    values = "".join(f", {v!r}" for v in param.init.values)
-    options = "" if param.trainable else ", trainable=False"
+def _tensor(param: Param, inits: bool) -> str:
+    begins = f', "{param.init.kind}"' + "".join(f", {v!r}" for v in param.init.values) if inits else ""
+    options = ", trainable=False" if inits and not param.trainable else ""
     if param.dtype != "float":
         options += f", dtype={_DTYPES[param.dtype]}"
-    return f'tensor({list(param.shape)}, "{param.init.kind}"{values}{options})'
+    return f"tensor({list(param.shape)}{begins}{options})"

@@ -145,7 +145,7 @@ class _Unified:
     def _forward(self, writer: Writer) -> Function:
         names = Names()
         lines = [
-            "out: Dict[str, Tensor] = {}",
+            "out: dict[str, Tensor] = {}",
             "n = surface.size(0)",
             "request = torch.arange(n, device=surface.device)",
         ]
@@ -154,10 +154,10 @@ class _Unified:
             body += self._route(surface, names, writer)
         return Function(
             "forward",
-            [("features", "Dict[str, Tensor]"), ("surface", "Tensor")],
+            [("features", "dict[str, Tensor]"), ("surface", "Tensor")],
             lines + body,
             "out",
-            "Dict[str, Tensor]",
+            "dict[str, Tensor]",
             "each row of `surface` is an index into SURFACES; rows without a head get NaN in its place",
         )
 
@@ -212,13 +212,9 @@ class _Unified:
         lines += writer.body((), names)
         captured = [writer.name(i, names) for i in plan_.captured(place)]
         results = [i for o in sliced.outputs for i in (o.prediction, o.logit)]
-        targets = [writer.name(i, names) for i in dict.fromkeys(results)]
-        call = [names.by_id[i] for i in results]
-        lines.append(
-            f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})"
-            if len(targets) == len(call)
-            else ""
-        )
+        # A head whose prediction is its logit (a regression) stands twice, here and in what the function returns.
+        call = [writer.name(i, names) for i in results]
+        lines.append(f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})")
         predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
         return Function(
             surface, arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
@@ -236,7 +232,7 @@ def _first(graph: Graph, head: str, surface: str) -> str | None:
 
 def _tuple(names: Sequence[str]) -> tuple[str, str]:
     value = f"({names[0]},)" if len(names) == 1 else ", ".join(names)
-    return value, f"Tuple[{', '.join(['Tensor'] * len(names))}]"
+    return value, f"tuple[{', '.join(['Tensor'] * len(names))}]"
 
 
 def _wrapped_list(name: str, items: Iterable[str]) -> str:
@@ -261,7 +257,7 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> Render
     """One surface's serving graph after optimisation, flat, in the order in which it runs."""
     base = os.path.dirname(spec_path)
     opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
-    tree = build_tree((op.prim for op in graph.ops if isinstance(op.prim, Param)), opaques)
+    tree = build_tree((op.prim for op in graph.ops if isinstance(op.prim, Param)), opaques, inits=False)
     writer, names = Writer(plan(graph, grouped=False), tree, base), Names()
     arguments, _ = signature(graph, names, writer, always=True)
     body = writer.body((), names)
@@ -299,7 +295,7 @@ def signature(
     candidates = [name for name, level in inputs if level == Level.CANDIDATE]
     arguments = [(name, "Tensor") for name, _ in inputs]
     if requests and candidates:
-        arguments.append((COUNTS, "Optional[Tensor] = None"))
+        arguments.append((COUNTS, "Tensor | None = None"))
     used = set(CONTEXT) - {"surface", "r"} if always else set(context_of(body))
     lines = []
     if "request" in used or "n" in used:
@@ -359,14 +355,12 @@ def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> s
         "classes": classes,
         "foreign_imports": [f"from {t.split(':')[0]} import {t.split(':')[1]}" for t in targets],
         "helpers": [],
-        "typing_names": [],
         "standard_imports": [],
         "functional": False,
     }
     template = _environment().get_template("module.py.j2")
     context["helpers"] = _used_helpers(template.render(context))
     words = {node.id for node in ast.walk(ast.parse(template.render(context))) if isinstance(node, ast.Name)}
-    context["typing_names"] = [w for w in ("Dict", "List", "Optional", "Tuple") if w in words]
     context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
     context["functional"] = "F" in words
     return template.render(context)

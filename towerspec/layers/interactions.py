@@ -169,7 +169,7 @@ class Masknet(Layer):
         h = start = b.concat([b.layernorm(x, f"norm.{i}") for i, x in enumerate(fields)])
         blocks = []
         for i, width in enumerate(self.hidden):
-            h = self._block(b, v, start if self.mode == "parallel" else h, width, str(i))
+            h = self._block(b, v, start if self.mode == "parallel" else h, width, f"blocks.{i}")
             blocks.append(h)
         return b.concat(blocks) if self.mode == "parallel" else h
 

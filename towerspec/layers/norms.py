@@ -78,5 +78,5 @@ class Residual(Layer):
     dropout: Rate = Field(0.0, description="the share of numbers zeroed in training")
 
     def lower(self, b: Scope, x: Value) -> Value:
-        inner = mlp(b, x, self.hidden, "", self.activation, self.norm, self.dropout)
+        inner = mlp(b, x, self.hidden, "hidden", self.activation, self.norm, self.dropout)
         return x + b.linear(inner, x.width, "out")

@@ -59,8 +59,8 @@ class Transformer(Layer):
         if self.positions:
             x = x + b.param("positions", x.shape, Init("normal", (0.05,)))
         for i in range(self.layers):
-            x = x + self._attention(b, b.layernorm(x, f"{i}.attention.norm"), s.mask, f"{i}.attention")
-            x = x + self._ffn(b, b.layernorm(x, f"{i}.ffn.norm"), f"{i}.ffn")
+            x = x + self._attention(b, b.layernorm(x, f"layers.{i}.attention.norm"), s.mask, f"layers.{i}.attention")
+            x = x + self._ffn(b, b.layernorm(x, f"layers.{i}.ffn.norm"), f"layers.{i}.ffn")
         x = b.layernorm(x)
         if self.pool == "none":
             return Sequence(x.mask_fill(s.mask), s.mask)
@@ -72,8 +72,8 @@ class Transformer(Layer):
         return joined.dropout(self.dropout)
 
     def _ffn(self, b: Scope, x: Value, name: str) -> Value:
-        inner = dense(b, x, self.hidden or 4 * x.width, f"{name}.0", self.activation, dropout=self.dropout)
-        return b.linear(inner, x.width, f"{name}.1").dropout(self.dropout)
+        inner = dense(b, x, self.hidden or 4 * x.width, f"{name}.up", self.activation, dropout=self.dropout)
+        return b.linear(inner, x.width, f"{name}.down").dropout(self.dropout)
 
 
 class Din(Layer):
@@ -101,7 +101,7 @@ class Din(Layer):
             )
         x = self._meet(b, target, history.value).apply(self.activation)
         for i, width in enumerate(self.hidden[1:], 1):
-            x = dense(b, x, width, str(i), self.activation)
+            x = dense(b, x, width, f"hidden.{i}", self.activation)
         scores = b.linear(x, 1, "out").reshape(history.length)
         mask = history.mask.expand(x.type.level)
         weights = scores.softmax(mask) if self.softmax else scores.mask_fill(mask)
@@ -111,9 +111,9 @@ class Din(Layer):
     def _meet(self, b: Scope, q: Value, k: Value) -> Value:
         """`[q, k, q - k, q * k] W^T + b`, block by block: what the history alone adds is then the request's."""
         d, width, level = q.width, self.hidden[0], max(q.type.level, k.type.level)
-        weight = b.param("0.weight", (width, 4 * d), glorot(4 * d, width))
+        weight = b.param("hidden.0.weight", (width, 4 * d), glorot(4 * d, width))
         of_q, of_k, of_difference, of_product = (weight[i * d : (i + 1) * d] for i in range(4))
-        ours = b.op(Linear(), q, of_q + of_difference, b.param("0.bias", (width,)), hint="linear_target")
+        ours = b.op(Linear(), q, of_q + of_difference, b.param("hidden.0.bias", (width,)), hint="linear_target")
         theirs = b.op(Linear(), k, of_k - of_difference, hint="linear_history")  # [L, H]
         both = b.op(Linear(), q.reshape(1, d).expand(level) * k.expand(level), of_product, hint="linear_product")
         return ours.reshape(1, width).expand(level) + theirs.expand(level) + both

@@ -13,6 +13,7 @@ from towerspec.ir.verify import verify
 from towerspec.passes.dead import remove_dead
 from towerspec.passes.features import fold_features
 from towerspec.passes.hoist import hoist
+from towerspec.passes.inference import drop_training
 from towerspec.passes.slice import slice_surface
 
 __all__ = ["PIPELINE", "Pass", "optimise", "slice_surface"]
@@ -29,17 +30,18 @@ class Pass:
 
 PIPELINE: tuple[Pass, ...] = (
     Pass("features", fold_features, 1),
+    Pass("inference", drop_training, 1),
     Pass("hoist", hoist, 2),
     Pass("dead", remove_dead, 1),
 )
 
 
-def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str] = ()) -> Graph:
+def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False) -> Graph:
     """A surface's slice after the passes of an `-O` level, verified after each.
 
     Raises `GraphError` where a pass leaves the graph ill-formed.
     """
-    sliced = verify(slice_surface(graph, surface))
+    sliced = verify(slice_surface(graph, surface, logits))
     for step in PIPELINE:
         if level >= step.level and step.name not in without:
             sliced = verify(step.run(sliced))

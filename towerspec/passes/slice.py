@@ -8,8 +8,8 @@ from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Present
 
 
-def slice_surface(graph: Graph, surface: str) -> Graph:
-    """The part of the graph that a surface's heads need.
+def slice_surface(graph: Graph, surface: str, logits: bool = True) -> Graph:
+    """The part of the graph that a surface's heads need, their raw logits only if wanted.
 
     A feature that the surface has keeps its value and loses its stand-in; one that it doesn't have keeps the
     stand-in alone, so that the feature is no input of the slice.
@@ -22,4 +22,6 @@ def slice_surface(graph: Graph, surface: str) -> Graph:
         return rewriter.keep(replace(op, inputs=(value if surface in op.prim.surfaces else default,)))
 
     mine = [o for o in graph.outputs if o.surface == surface]
+    if not logits:
+        mine = [replace(o, logit=o.prediction) for o in mine]
     return replace(graph.rewrite(rule).restrict(mine), surface=surface)

@@ -198,7 +198,7 @@ class Builder:
         return tree.SurfaceTemplate(self._define(name), self._params(params), self._body(body), span=span)
 
     def _features(self, node: LarkTree[Token], span: Span) -> tree.FeatureBlock:
-        level, *features = node.children
+        level, *features = _trees(node.children)
         return tree.FeatureBlock(str(level.children[0]), tuple(self._node(f) for f in _trees(features)), span=span)
 
     def _feature(self, node: LarkTree[Token], span: Span) -> tree.Feature:
@@ -235,6 +235,7 @@ class Builder:
 
     def _arm(self, node: LarkTree[Token], span: Span) -> tree.Arm:
         label, body = node.children
+        assert isinstance(label, LarkTree)
         token: Any = label.children[0]
         at = self._span(token)
         if token.type == "NUMBER":

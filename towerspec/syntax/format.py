@@ -177,7 +177,7 @@ class _Formatter:
 
 
 def _align(lines: list[_Line]) -> list[str]:
-    """Columns of neighbouring statements of one sort start together, and so do the comments behind neighbouring lines."""
+    """Columns of neighbouring statements of one sort start together, and so do comments behind neighbouring lines."""
     for run in _runs(
         lines, lambda a, b: a.sort == b.sort != "" and a.indent == b.indent and len(a.cells) > 1 < len(b.cells)
     ):
