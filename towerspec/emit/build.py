@@ -60,7 +60,8 @@ def compile_spec(
     _check_options(graph, options)
     check_target(out)
     progress("model.py")
-    files, entries, weights = _compile(model, verify(graph), options, progress)
+    with torchscript.small_calls():
+        files, entries, weights = _compile(model, verify(graph), options, progress)
     document = manifest(model, _shown(options), {"torch": torch.__version__}, weights, files, entries)
     files["manifest.json"] = (json.dumps(document, indent=2) + "\n").encode()
     _write(out, files)

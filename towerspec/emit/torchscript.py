@@ -26,6 +26,18 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def small_calls() -> Iterator[None]:
+    """For calls of a few rows: one thread, and no time spent on specialising graphs to their shapes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with quiet(), torch.jit.optimized_execution(False):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def load_source(source: str, name: str) -> types.ModuleType:
     """A generated file as a module, without writing it anywhere.
 
