@@ -66,8 +66,10 @@ CASES = [
     case("sum", (5, 5, 5), by.add),
     case("product", (5, 5, 5), by.multiply),
     *(case("pooling", (S,), by.pooling, fn=fn) for fn in ("mean", "sum", "max", "last")),
-    *(case("transformer", (S,), by.transformer, layers=2, heads=3, pool=fn)
-      for fn in ("mean", "sum", "max", "last", "none")),
+    *(
+        case("transformer", (S,), by.transformer, layers=2, heads=3, pool=fn)
+        for fn in ("mean", "sum", "max", "last", "none")
+    ),
     case("transformer", ((1, 6),), by.transformer),
     case("transformer", (S,), by.transformer, hidden=5, positions=False, activation="gelu", dropout=0.1),
     case("din", (6, S), by.din, hidden=(7, 3)),

@@ -61,8 +61,13 @@ def make(kind: str, **options: Any) -> Layer:
     return made
 
 
-def lower(layer: Layer, inputs: tuple[Array, ...], levels: tuple[Level, ...] = (), surface: str = "search",
-          builder: Builder | None = None) -> Lowered:
+def lower(
+    layer: Layer,
+    inputs: tuple[Array, ...],
+    levels: tuple[Level, ...] = (),
+    surface: str = "search",
+    builder: Builder | None = None,
+) -> Lowered:
     """The layer as one statement of the trunk, lowered for a surface; with a builder, after what is already in it."""
     builder = builder or Builder()
     scope = Scope(builder, PLACE, surface)
@@ -86,8 +91,13 @@ def _operand(scope: Scope, index: int, x: Array, level: Level) -> Tensor:
     return read(f"x{index}", x.shape[1:], "float")
 
 
-def run(layer: Layer, *inputs: Array, levels: tuple[Level, ...] = (), rows: int | None = None,
-        params: dict[str, np.ndarray] | None = None) -> Run:
+def run(
+    layer: Layer,
+    *inputs: Array,
+    levels: tuple[Level, ...] = (),
+    rows: int | None = None,
+    params: dict[str, np.ndarray] | None = None,
+) -> Run:
     """The layer's result on these inputs, in float64, with parameters that are random unless they are given."""
     lowered = lower(layer, inputs, levels)
     graph, feed = lowered.graph, _feed(inputs)

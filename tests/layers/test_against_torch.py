@@ -44,16 +44,28 @@ def test_transformer_is_torchs_encoder_with_norm_first(activation: str) -> None:
     encoder = nn.TransformerEncoder(one, 2, nn.LayerNorm(D), enable_nested_tensor=False)
     values = {"norm.weight": made.params["norm.scale"], "norm.bias": made.params["norm.shift"]}
     for i in range(2):
-        p = {name.removeprefix(f"layers.{i}."): value for name, value in made.params.items() if name.startswith(f"layers.{i}.")}
-        values |= {f"layers.{i}.{name}": value for name, value in {
-            "self_attn.in_proj_weight": np.vstack([p[f"attention.{x}.weight"] for x in ("query", "key", "value")]),
-            "self_attn.in_proj_bias": np.zeros(3 * D),
-            "self_attn.out_proj.weight": p["attention.out.weight"], "self_attn.out_proj.bias": np.zeros(D),
-            "norm1.weight": p["attention.norm.scale"], "norm1.bias": p["attention.norm.shift"],
-            "linear1.weight": p["ffn.up.weight"], "linear1.bias": p["ffn.up.bias"],
-            "linear2.weight": p["ffn.down.weight"], "linear2.bias": p["ffn.down.bias"],
-            "norm2.weight": p["ffn.norm.scale"], "norm2.bias": p["ffn.norm.shift"],
-        }.items()}
+        p = {
+            name.removeprefix(f"layers.{i}."): value
+            for name, value in made.params.items()
+            if name.startswith(f"layers.{i}.")
+        }
+        values |= {
+            f"layers.{i}.{name}": value
+            for name, value in {
+                "self_attn.in_proj_weight": np.vstack([p[f"attention.{x}.weight"] for x in ("query", "key", "value")]),
+                "self_attn.in_proj_bias": np.zeros(3 * D),
+                "self_attn.out_proj.weight": p["attention.out.weight"],
+                "self_attn.out_proj.bias": np.zeros(D),
+                "norm1.weight": p["attention.norm.scale"],
+                "norm1.bias": p["attention.norm.shift"],
+                "linear1.weight": p["ffn.up.weight"],
+                "linear1.bias": p["ffn.up.bias"],
+                "linear2.weight": p["ffn.down.weight"],
+                "linear2.bias": p["ffn.down.bias"],
+                "norm2.weight": p["ffn.norm.scale"],
+                "norm2.bias": p["ffn.norm.shift"],
+            }.items()
+        }
     load(encoder, **values)
     same(made.output[mask], encoder(tensor(s), src_key_padding_mask=tensor(~mask))[tensor(mask)])
 
@@ -133,6 +145,9 @@ def test_cross_is_rechubs(rechub: Any) -> None:
     x = random(N, D)
     zeros = {f"{i}.bias": np.zeros(D) for i in range(3)}
     made, theirs = run(make("cross", layers=3), x, params=zeros), rechub.CrossNetV2(D, 3)
-    load(theirs, **{f"w.{i}.weight": made.params[f"{i}.weight"] for i in range(3)},
-         **{f"b.{i}": np.zeros(D) for i in range(3)})
+    load(
+        theirs,
+        **{f"w.{i}.weight": made.params[f"{i}.weight"] for i in range(3)},
+        **{f"b.{i}": np.zeros(D) for i in range(3)},
+    )
     same(made.output, theirs(tensor(x)))

@@ -34,18 +34,28 @@ def test_another_surface_changes_no_name_and_no_shared_op(case: Case) -> None:
     assert {n for n, owner in both.items() if owner != "home_feed"} == set(alone)
     builder = Builder()
     first = lower(case.layer, case.arrays(1), surface="search", builder=builder).graph.ops
-    second = lower(case.layer, case.arrays(1), surface="home_feed", builder=builder).graph.ops[len(first):]
+    second = lower(case.layer, case.arrays(1), surface="home_feed", builder=builder).graph.ops[len(first) :]
     assert all(op.owner == "home_feed" for op in second)
 
 
 OWN = {
     "mmoe": {"gate.search.weight"},
-    "ple": {"0.gate.search.weight", "0.own.0.0.search.weight", "0.own.0.0.search.bias", "0.own.0.1.search.weight",
-            "0.own.0.1.search.bias", "0.own.1.0.search.weight", "0.own.1.0.search.bias", "0.own.1.1.search.weight",
-            "0.own.1.1.search.bias"},
+    "ple": {
+        "0.gate.search.weight",
+        "0.own.0.0.search.weight",
+        "0.own.0.0.search.bias",
+        "0.own.0.1.search.weight",
+        "0.own.0.1.search.bias",
+        "0.own.1.0.search.weight",
+        "0.own.1.0.search.bias",
+        "0.own.1.1.search.weight",
+        "0.own.1.1.search.bias",
+    },
     "gate": {"hidden.search.weight", "hidden.search.bias", "scale.search.weight", "scale.search.bias"},
     "star": {f"{i}.own.search.{part}" for i in (0, 1) for part in ("weight", "bias")},
-    "moe": set(), "cross": set(), "batchnorm": set(),
+    "moe": set(),
+    "cross": set(),
+    "batchnorm": set(),
 }
 
 
@@ -73,7 +83,8 @@ def test_the_gate_stops_its_gradient() -> None:
 
 
 MIXED = [
-    ("din", (Level.CANDIDATE, Level.REQUEST)), ("din", (Level.REQUEST, Level.CANDIDATE)),
+    ("din", (Level.CANDIDATE, Level.REQUEST)),
+    ("din", (Level.REQUEST, Level.CANDIDATE)),
     *((kind, (Level.REQUEST, *[Level.CANDIDATE] * 2)) for kind in ("gate", "fm", "autoint")),
     *((kind, (Level.REQUEST, *[Level.CANDIDATE] * 3)) for kind in ("bilinear", "senet")),
     *((kind, (*[Level.CANDIDATE] * 3, Level.REQUEST)) for kind in ("bilinear", "senet")),

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.jit._fuser import optimized_execution
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def small_calls() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with quiet(), torch.jit.optimized_execution(False):
+        with quiet(), optimized_execution(False):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -71,7 +72,10 @@ def script(model: nn.Module) -> torch.jit.ScriptModule:
 def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded."""
     with quiet():
-        return torch.jit.freeze(torch.jit.script(model.eval()))
+        scripted = torch.jit.script(model.eval())
+        # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
+        torch._C._jit_pass_inline(scripted.graph)
+        return torch.jit.freeze(scripted)
 
 
 def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:
