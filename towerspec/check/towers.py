@@ -88,6 +88,7 @@ class Towers:
         kept = []
         for head in heads:
             check_usable(head.name, self.report)
+            self._apart(head.name, ())
             other = first.setdefault(head.name.text, head)
             if other is head:
                 kept.append(head)
@@ -267,15 +268,37 @@ class Towers:
                 continue
             ids = self._arm_ids(label, arm, feature) if feature else ()
             # No name in a spec starts with an underscore, so these can't meet another arm's.
-            at = "_else" if label == ELSE else label if label.isidentifier() and label.isascii() else f"_{len(arms)}"
+            at = "_else" if label == ELSE else label if isinstance(arm.label, tree.Name) else f"_{(ids or (0,))[0]}"
             if isinstance(arm.label, tree.Name) and label != ELSE:
                 check_usable(arm.label, self.report)
+                self._apart(arm.label, visible)
             path = self.path(arm.items, f"{key}.{at}", arm, calibrates, visible)
             if path is not None:
                 arms.append(ArmDef(at, ids or (), path, arm.label.span))
         if feature and isinstance(feature.kind, Category):
             arms = self._exhaustive(node, feature, arms, labels)
         return BranchDef(feature.key, node.key.text, tuple(arms), node.key.span) if feature else None
+
+    def _apart(self, name: tree.Name, heads: tuple[tree.Head, ...]) -> None:
+        """Reports an arm or a head whose parameters would be named like another part's of the tower."""
+        other = next((h for h in heads if h.name.text == name.text and h.name is not name), None)
+        if other is not None:
+            self.report.error(
+                "T210",
+                f"arm `{name.text}` has the name of a head",
+                name.span,
+                "defined again here",
+                labels=[Label(other.name.span, "the head is defined here")],
+                notes=["parameters are named after the spec, and these two would share theirs"],
+            )
+        elif name.text == "layers" or name.text.startswith("fuse_"):
+            self.report.error(
+                "T212",
+                f"`{name.text}` can't be used as a name",
+                name.span,
+                "can't be a name here",
+                notes=["a tower's layers and fusions have their parameters under it"],
+            )
 
     def _arm_ids(self, label: str, arm: tree.Arm, feature: FeatureDef) -> tuple[int, ...] | None:
         if label == ELSE:

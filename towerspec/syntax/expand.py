@@ -128,7 +128,8 @@ class _Expander:
         options = {o.name.text: replace(o, value=self.rewrite(o.value, values)) for o in call.options}
         inputs = [p for p in template.params if p.default is None]
         bindings = [(param.name, arg) for param, arg in zip(inputs, args, strict=False)]
-        self._count(template, call, inputs, args, options)
+        if not self._count(template, call, inputs, args, options):
+            return tree.Inline(call.kind, (), (), span=call.span)
         inner: dict[str, tree.Expr] = {}
         for param in template.params:
             if param.name.text in options and param.default is None:
@@ -149,7 +150,7 @@ class _Expander:
         inputs: list[tree.Param],
         args: tuple[tree.Expr, ...],
         options: Mapping[str, tree.Option],
-    ) -> None:
+    ) -> bool:
         name = template.name.text
         if len(args) > len(inputs):
             self._wrong(
@@ -164,6 +165,7 @@ class _Expander:
                 template, f"template `{name}` needs `{missing[0]}`", call.kind.span, f"`{missing[0]}` is not given"
             )
         self._known(template, call.options)
+        return not missing and len(args) <= len(inputs)
 
     def _known(self, template: Template, options: Sequence[tree.Option]) -> None:
         known = [p.name.text for p in template.params]
@@ -219,6 +221,7 @@ class _Expander:
                 "without a name",
             )
         self._known(template, call.options)
+        complete = not call.args
         given = {o.name.text: self.rewrite(o.value, {}) for o in call.options}
         for param in template.params:
             if param.name.text not in given and param.default is not None:
@@ -230,6 +233,9 @@ class _Expander:
                     call.kind.span,
                     f"`{param.name.text}` is not given",
                 )
+                complete = False
+        if not complete:  # the template's own text would be wrong without them, in ways that follow from this
+            return replace(node, template=None, items=own)
         return replace(node, template=None, items=(*self.rewrite(template.items, given), *own))
 
 

@@ -60,11 +60,17 @@ class _Scan:
 
     def _word(self, text: str, start: int, after: str) -> None:
         at_margin = start == 0 or self.source.text[start - 1] == "\n"
-        if self.stack and at_margin and text in DECLARATIONS:
+        if self.stack and at_margin and self._declares(text, start + len(text)):
             # A declaration at the margin inside a bracket: the bracket before it was left open.
             self._unclosed()
         if not self.stack and after not in ("template", "=") and (text in DECLARATIONS or at_margin):
             self.starts.append(start)
+
+    def _declares(self, text: str, end: int) -> bool:
+        """Whether a word inside a bracket can only begin a declaration; the level words open a surface's blocks too."""
+        follows = {"trunk": r"\s*\{", "include": r'\s*"'}.get(text, r"\s+[^\W\d]")
+        top = text in DECLARATIONS and text not in ("request", "candidate")
+        return top and re.compile(follows).match(self.source.text, end) is not None
 
     def _bracket(self, text: str, start: int) -> bool:
         if text not in _PAIRS:
