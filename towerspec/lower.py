@@ -110,6 +110,8 @@ class _Surface:
         return _use(scope, self.values[key])
 
     def _group(self, name: str) -> Value | None:
+        if not self.model.complete:  # a member is missing that is reported already
+            return None
         members = [self.operand(Operand(f.key, f.span), self._root(name)) for f in self.model.group(name)]
         vectors = [m for m in members if isinstance(m, Value)]
         if len(vectors) < len(members):
@@ -157,7 +159,7 @@ class _Surface:
         self.values[node.key] = None
         if node.layer is None:
             return
-        empty = [i for i in node.inputs if i.key in GROUPS and not self.model.group(i.key)]
+        empty = [i for i in node.inputs if i.key in GROUPS and self.model.complete and not self.model.group(i.key)]
         for operand in empty:
             self.report.error(
                 "T303", f"`{operand.key}` is empty: the spec declares no such features", operand.span, "no features"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from towerspec.check.build import build_model
 from towerspec.check.model import Model
-from towerspec.diagnostics import Report
+from towerspec.diagnostics import Report, Span
 from towerspec.ir.graph import Graph
 from towerspec.lower import lower
 from towerspec.syntax import tree
@@ -53,6 +53,11 @@ def check_text(text: str, path: str = "<spec>") -> Checked:
     return _check(*load_text(text, path))
 
 
+def _touch(a: Span | None, b: Span) -> bool:
+    """Whether two places overlap: a mistake is not reported again for what follows from it."""
+    return a is not None and a.source is b.source and a.start < b.end and b.start < a.end
+
+
 def _check(spec: tree.Spec, report: Report) -> Checked:
     broken = bool(report)
     spec = expand(spec, report)
@@ -60,7 +65,8 @@ def _check(spec: tree.Spec, report: Report) -> Checked:
         # Names may be missing only because the text that defines them couldn't be read.
         local = Report()
         build_model(spec, local)
-        report.extend(d for d in local if d.code in _LOCAL)
+        known = [d.span for d in report if d.span]
+        report.extend(d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known))
         return Checked(None, None, report)
     model = build_model(spec, report)
     graph = lower(model, report) if model is not None else None

@@ -51,8 +51,8 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
     name = spec.name.text if spec.name else "model"
     if spec.name:
         check_usable(spec.name, report)
-    model = Model(name, spec.span.source.path, tables, found, tuple(trunk), built, spec.span.source.text)
     complete = len(found) == len(features.features) and len(built) == len(surfaces)
+    model = Model(name, spec.span.source.path, tables, found, tuple(trunk), built, spec.span.source.text, complete)
     return check_topology(model, complete, report)
 
 

@@ -151,6 +151,7 @@ class Model:
     trunk: tuple[Node, ...]
     surfaces: dict[str, SurfaceDef]
     text: str
+    complete: bool = True  # whether every feature and surface that the text declares is here
 
     def group(self, name: str) -> tuple[FeatureDef, ...]:
         """The features that `request` or `candidate` stands for: the shared ones of that level that are vectors."""

@@ -76,9 +76,9 @@ def check_topology(model: Model, complete: bool, report: Report) -> Model:
     )
     if not cut and model.surfaces:
         graph = model_graph(model)
-        _dead(model, graph, report)
-        _unused(model, graph, report)
-        _from_trunk(model, graph, report)
+        if _from_trunk(model, graph, report):  # else the trunk looks dead because no tower stands on it
+            _dead(model, graph, report)
+            _unused(model, graph, report)
     return model
 
 
@@ -115,11 +115,13 @@ def _unused(model: Model, graph: nx.DiGraph, report: Report) -> None:
             report.error("T403", f"table `{table.name}` is never used", table.span, "no feature reads it")
 
 
-def _from_trunk(model: Model, graph: nx.DiGraph, report: Report) -> None:
+def _from_trunk(model: Model, graph: nx.DiGraph, report: Report) -> bool:
+    sound = True
     trunk = {node.key for node in model.trunk}
     for surface in model.surfaces.values():
         start = surface.start
         if not trunk & (nx.ancestors(graph, start.key) | {start.key}):
+            sound = False
             name = start.key.rsplit(".", 1)[-1]
             report.error(
                 "T405",
@@ -128,6 +130,7 @@ def _from_trunk(model: Model, graph: nx.DiGraph, report: Report) -> None:
                 f"`{name}` reads no trunk value",
                 help="start from a trunk value, and fuse this one in",
             )
+    return sound
 
 
 def _task_kinds(model: Model, report: Report) -> None:

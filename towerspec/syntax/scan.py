@@ -100,6 +100,10 @@ class _Scan:
             )
             return True
         opened, at = self.stack.pop()
+        if self._swallowed(at):
+            while self.stack and self.stack.pop()[0] != _PAIRS[text]:
+                pass
+            return True
         closer = next(c for c, o in _PAIRS.items() if o == opened)
         self.found.append(
             Diagnostic(
@@ -114,9 +118,16 @@ class _Scan:
             self.stack.pop()
         return True
 
+    def _swallowed(self, at: int) -> bool:
+        """Whether a text that was left open behind a bracket took the closing one with it."""
+        return any(d.code == "T104" and d.span is not None and d.span.start > at for d in self.found)
+
     def _unclosed(self) -> None:
         opened, at = self.stack[-1]  # the innermost is where the reader should look
         self.broken.append(at)
+        if self._swallowed(at):
+            self.stack.clear()
+            return
         self.found.append(
             Diagnostic(
                 "T103",
