@@ -35,6 +35,7 @@ class _Scan:
     starts: list[int]
     broken: list[int]  # offsets inside broken pieces
     stack: list[tuple[str, int]]
+    lost: bool = False  # after a wrong bracket, until the next declaration
 
     def span(self, start: int, end: int) -> Span:
         return Span(self.source, start, end)
@@ -60,6 +61,9 @@ class _Scan:
 
     def _word(self, text: str, start: int, after: str) -> None:
         at_margin = start == 0 or self.source.text[start - 1] == "\n"
+        if self.lost and at_margin and text in DECLARATIONS:
+            self.lost = False
+            self.stack.clear()
         if self.stack and at_margin and self._declares(text, start + len(text)):
             # A declaration at the margin inside a bracket: the bracket before it was left open.
             self._unclosed()
@@ -73,6 +77,8 @@ class _Scan:
         return top and re.compile(follows).match(self.source.text, end) is not None
 
     def _bracket(self, text: str, start: int) -> bool:
+        if self.lost:  # what follows a wrong bracket says nothing new until the next declaration
+            return True
         if text not in _PAIRS:
             self.stack.append((text, start))
             if len(self.stack) > DEEPEST:
@@ -114,8 +120,7 @@ class _Scan:
                 (Label(self.span(at, at + 1), "opened here"),),
             )
         )
-        if self.stack and self.stack[-1][0] == _PAIRS[text]:  # the inner one was forgotten; this closes the outer
-            self.stack.pop()
+        self.lost = True
         return True
 
     def _swallowed(self, at: int) -> bool:
@@ -152,7 +157,7 @@ def scan(source: Source) -> tuple[list[Piece], list[Diagnostic]]:
             break
         after = _last(source.text, match.end(), match.group())
     else:
-        if state.stack:
+        if state.stack and not state.lost:
             state._unclosed()
     bounds = sorted({0, *state.starts, len(source.text)})
     pairs = list(itertools.pairwise(bounds)) or [(0, 0)]
