@@ -337,6 +337,36 @@ def explain(subject: str, level: int, as_json: bool) -> None:
     )
 
 
+@cli.command(epilog=_example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
+@_SPEC
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["svg", "dot", "mermaid"]),
+    default="svg",
+    show_default=True,
+    help="What to draw it as.",
+)
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it; standard output without."
+)
+def graph(spec: Path, form: str, out: Path | None) -> None:
+    """Draw SPEC: the trunk, a tower tree for each surface, fusions, calibration."""
+    from towerspec.graph import render as draw
+
+    checked = _checked(spec)
+    checked.report.check()
+    text = draw(checked, form)
+    if out is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+    click.echo(f"wrote {out}")
+
+
 @cli.command(
     epilog=_example(
         'eval "$(towerspec completion bash)"', "towerspec completion fish > ~/.config/fish/completions/towerspec.fish"
