@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs cpp clean
 
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
@@ -15,6 +15,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+cpp: $(VENV)/.dev
+	$(BIN)/cmake -S cpp -B build/cpp -DCMAKE_PREFIX_PATH="$$($(BIN)/python -c 'import torch; print(torch.utils.cmake_prefix_path)')"
+	$(BIN)/cmake --build build/cpp
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,3 +21,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def refresh(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be rewritten."""
     return bool(request.config.getoption("--refresh"))
+
+
+@pytest.fixture(scope="session")
+def cpp_program() -> Path:
+    """The C++ program, built by CMake against the installed torch; tests that run at once build it once."""
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("there is no C++ compiler")
+    folder = ROOT / "build" / "cpp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "cpp.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
+        for command in (["cmake", "-S", ROOT / "cpp", "-B", folder, prefix], ["cmake", "--build", folder]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "towerspec_score"

@@ -29,7 +29,7 @@ from towerspec.emit.build import Options, compile_spec
 from towerspec.layers.features import Number
 from towerspec.runtime import Surface
 
-CPP = REPO / "cpp" / "build" / "towerspec_score"
+CPP = REPO / "build" / "cpp" / "towerspec_score"
 ROUNDING = 1e-5  # between float32 graphs that compute the same probabilities in another order
 PAIRS = [*itertools.combinations(["file", "C++", "unified.pt", "model.py"], 2), ("file", "alone")]
 EXACT = [("file", "C++")]  # the same graph on the same calls

@@ -24,8 +24,8 @@ def build(model: Model, splits: dict[str, pa.Table], tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="module")
-def found(build: Path, splits: dict[str, pa.Table]) -> dict[str, score.Scores]:
-    return score.score(build, splits["test"], score.CPP if score.CPP.is_file() else None)
+def found(build: Path, splits: dict[str, pa.Table], cpp_program: Path) -> dict[str, score.Scores]:
+    return score.score(build, splits["test"], cpp_program)
 
 
 def test_all_artefacts_agree_on_every_impression(found: dict[str, score.Scores], splits: dict[str, pa.Table]) -> None:

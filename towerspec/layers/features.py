@@ -71,6 +71,8 @@ class Number(Feature):
             raise ValueError("`clip` takes a lower and a higher bound")
         if self.buckets and self.width > 1:
             raise ValueError("`buckets` is for a single number, not for a vector")
+        if not self.buckets and "dim" in self.model_fields_set:
+            raise ValueError("`dim` is the width of a bucket's embedding and takes `buckets`; a vector has a `width`")
         return self
 
     def shape(self) -> tuple[int, ...]:

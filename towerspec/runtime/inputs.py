@@ -79,6 +79,8 @@ def _tensor(surface: str, entry: Mapping[str, Any], value: Any) -> Tensor:
             f"it takes {'whole numbers' if whole else 'numbers'}",
             help=f"give {_wanted(entry)}",
         )
+    if list(x.shape) == [0]:  # no rows have the right width, whatever it is
+        x = x.reshape(0, *entry["shape"][1:])
     if x.dim() != len(entry["shape"]) or list(x.shape[1:]) != entry["shape"][1:]:
         raise _fail(
             "T705",

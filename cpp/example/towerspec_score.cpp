@@ -1,0 +1,72 @@
+// Scores the candidates of an inputs file on one surface of a build, and prints the predictions as JSON.
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "towerspec/files.hpp"
+#include "towerspec/towerspec.hpp"
+
+namespace {
+
+// The shortest text that reads back as the same float; null for not-a-number, which JSON can't say.
+void write(float x) {
+  if (std::isnan(x)) {
+    std::cout << "null";
+  } else if (std::isinf(x)) {
+    std::cout << (x > 0 ? "1e999" : "-1e999");  // reads back as infinity
+  } else {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, x).ptr;
+    std::cout.write(text, end - text);
+  }
+}
+
+// One axis of a tensor after another; `data` moves on through its values.
+void write(const float*& data, at::IntArrayRef shape) {
+  if (shape.empty()) return write(*data++);
+  std::cout << '[';
+  for (std::int64_t i = 0; i < shape[0]; ++i) {
+    if (i > 0) std::cout << ", ";
+    write(data, shape.slice(1));
+  }
+  std::cout << ']';
+}
+
+int score(const std::string& build, const std::string& name, const std::string& file, bool strict) {
+  const auto surface = towerspec::Bundle(build).surface(name);
+  const auto outputs = surface(towerspec::read_inputs(file, surface), strict);
+  std::cout << '{';
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    std::cout << (i > 0 ? ",\n " : "\n ") << '"' << outputs[i].first << "\": ";
+    const auto scores = outputs[i].second.cpu().contiguous();
+    const float* data = scores.data_ptr<float>();
+    write(data, scores.sizes());
+  }
+  std::cout << "\n}\n";
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const auto flag = std::find(words.begin(), words.end(), "--strict");
+  const bool strict = flag != words.end();
+  if (strict) words.erase(flag);
+  if (words.size() != 3) {
+    std::cerr << "usage: towerspec_score [--strict] BUILD SURFACE INPUTS\n\n"
+                 "BUILD is a folder that `towerspec compile` wrote, INPUTS a .json or .safetensors file of inputs by name.\n"
+                 "Prints the predictions by head, as JSON.\n";
+    return 2;
+  }
+  try {
+    return score(words[0], words[1], words[2], strict);
+  } catch (const towerspec::Error& error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+  }
+}

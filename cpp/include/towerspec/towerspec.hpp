@@ -1,0 +1,127 @@
+// Loads a build of towerspec and serves its surfaces, on libtorch alone.
+//
+//   towerspec::Bundle bundle("build/ads_engagement");
+//   towerspec::Surface search = bundle.surface("search");
+//   for (auto& [head, scores] : search({{"pin_id", pin_ids}, {"country", country}, ...})) { ... }
+#pragma once
+
+#include <torch/script.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "towerspec/error.hpp"
+#include "towerspec/inputs.hpp"
+#include "towerspec/json.hpp"
+
+namespace towerspec {
+
+/// Predictions by head in the manifest's order: `[N]`, or `[N, classes]`, calibrated.
+using Outputs = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// A file's whole content. Throws Error with the given code where it can't be read.
+inline std::string read_file(const std::filesystem::path& path, const std::string& code) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream content;
+  if (!std::filesystem::is_regular_file(path) || !(content << file.rdbuf())) {
+    throw Error(code, "`" + path.string() + "` can't be read");
+  }
+  return std::move(content).str();
+}
+
+/// One surface of a build. A call changes nothing in it: several threads may share one.
+class Surface {
+ public:
+  Surface(std::string name, const json::Value& entry, torch::jit::Module module) : module_(std::move(module)) {
+    std::vector<Input> inputs;
+    for (const auto& input : entry.at("inputs").items) inputs.push_back(Input::from(input));
+    for (const auto& output : entry.at("outputs").items) outputs_.push_back(output.at("name").text);
+    boundary_ = Boundary(std::move(name), std::move(inputs));
+  }
+
+  /// The inputs in call order.
+  const std::vector<Input>& inputs() const { return boundary_.inputs(); }
+
+  /// The names of the outputs, in order.
+  const std::vector<std::string>& outputs() const { return outputs_; }
+
+  /// The predictions for inputs by name. Throws Error, T702 to T706, and T707 if strict.
+  Outputs operator()(const Inputs& inputs, bool strict = false) const {
+    const c10::InferenceMode inference;
+    std::vector<c10::IValue> arguments;
+    for (auto& tensor : boundary_.prepare(inputs, strict)) arguments.emplace_back(std::move(tensor));
+    auto module = module_;  // `forward` is not const; a copy shares the graph and its constants
+    const auto results = module.forward(std::move(arguments)).toTuple();
+    Outputs named;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      named.emplace_back(outputs_[i], results->elements().at(i).toTensor());
+    }
+    return named;
+  }
+
+ private:
+  torch::jit::Module module_;
+  Boundary boundary_;
+  std::vector<std::string> outputs_;
+};
+
+/// A build folder.
+class Bundle {
+ public:
+  /// Reads the manifest; a surface is loaded when it is asked for. Throws Error, T701.
+  explicit Bundle(std::filesystem::path folder, at::Device device = at::kCPU)
+      : folder_(std::move(folder)), device_(device) {
+    const auto path = folder_ / "manifest.json";
+    if (!std::filesystem::is_regular_file(path)) throw no_build("it has no manifest.json");
+    try {
+      manifest_ = json::parse(read_file(path, "T701"));
+    } catch (const json::Malformed&) {
+      throw no_build("its manifest.json is not valid");
+    }
+    const auto* format = manifest_.find("format");
+    if (format == nullptr || format->text != "1") {
+      throw no_build("its manifest has a format that this version of towerspec doesn't know");
+    }
+  }
+
+  /// The names of the surfaces.
+  std::vector<std::string> surfaces() const {
+    std::vector<std::string> names;
+    for (const auto& [name, entry] : manifest_.at("surfaces").members) names.push_back(name);
+    return names;
+  }
+
+  /// One surface, loaded. Throws Error, T701.
+  Surface surface(const std::string& name) const {
+    const auto* entry = manifest_.at("surfaces").find(name);
+    if (entry == nullptr) {
+      throw Error("T701", "there is no surface `" + name + "` in this build", {"it has " + listing(surfaces())});
+    }
+    const auto file = folder_ / entry->at("file").text;
+    if (!std::filesystem::is_regular_file(file)) throw no_build("`" + file.filename().string() + "` can't be read");
+    try {
+      auto module = torch::jit::load(file.string(), device_);
+      module.eval();
+      return Surface(name, *entry, std::move(module));
+    } catch (const c10::Error& error) {
+      throw no_build("`" + file.filename().string() + "` is no TorchScript file: " + error.what_without_backtrace());
+    }
+  }
+
+ private:
+  Error no_build(const std::string& why) const {
+    return Error("T701", "`" + folder_.string() + "` holds no usable build: " + why, {},
+                 "make one with `towerspec compile`");
+  }
+
+  std::filesystem::path folder_;
+  at::Device device_;
+  json::Value manifest_;
+};
+
+}  // namespace towerspec
