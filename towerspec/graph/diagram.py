@@ -11,7 +11,8 @@ from typing import Literal
 
 from towerspec.ir.types import Level
 
-Role = Literal["features", "layer", "join", "dense", "fusion", "branch", "arm", "head"]
+# A `tap` stands, in a lane, for a value from elsewhere, so that no line has to cross the picture.
+Role = Literal["features", "layer", "join", "dense", "fusion", "branch", "arm", "head", "tap"]
 
 
 @dataclass(frozen=True)
