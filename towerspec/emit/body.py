@@ -95,7 +95,10 @@ class Writer:
 
     def statement(self, op: Op, names: Names, target: str, inside: str = "") -> str:
         """One op as one assignment, with its shape."""
-        args = tuple(self.operand(i, names, inside=inside) for i in op.inputs)
+        operands = op.inputs
+        if isinstance(op.prim, Opaque):  # its module holds its parameters
+            operands = operands[: len(operands) - len(op.prim.names)]
+        args = tuple(self.operand(i, names, inside=inside) for i in operands)
         types = self.graph.types(op)
         if isinstance(op.prim, Present) and len(args) == 2:
             having = [self.graph.surfaces.index(s) for s in op.prim.surfaces]

@@ -35,13 +35,17 @@ class Part(nn.Module):
                 self.register_buffer(name, member)
 
 
+def begin(module: nn.Module, inits: dict[str, tuple[object, ...]]) -> nn.Module:
+    """A module from outside whose tensors know how they begin."""
+    for name, x in [*module.named_parameters(), *module.named_buffers()]:
+        x.init = (inits[name][0], inits[name][1:])
+    return module
+
+
 def initialise(model: nn.Module, seed: int) -> None:
     """Fills each tensor from a generator seeded by its own name, so that no other part of the model changes it."""
-    named = [*model.named_parameters(), *model.named_buffers()]
     with torch.no_grad():
-        for name, x in named:
-            if not hasattr(x, "init"):
-                continue  # a module from outside begins as it likes
+        for name, x in [*model.named_parameters(), *model.named_buffers()]:
             kind, values = x.init
             digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))

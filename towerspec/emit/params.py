@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from towerspec.ir.primitives import Opaque, Param
+from towerspec.ir.primitives import Init, Opaque, Param
 
 _WIDTH = 100
 _DTYPES = {"int": "torch.int64", "bool": "torch.bool"}
@@ -18,6 +18,7 @@ class Part:
     path: str
     param: Param | None = None
     opaque: Opaque | None = None
+    begins: Mapping[str, Init] = field(default_factory=dict)  # how the tensors of the module from outside begin
     inits: bool = True  # whether tensors say how they begin
     cls: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
@@ -66,11 +67,16 @@ def build_tree(
     """The tree of the given parameters; `classes` names the class that stands for the part at a path."""
     root = Part("", inits=inits)
     outside = {o.path: o for o in opaques}
+    begins: dict[str, dict[str, Init]] = {path: {} for path in outside}
     for param in params:
-        if not any(param.path.startswith(f"{path}.") for path in outside):
+        holder = next((path for path in outside if param.path.startswith(f"{path}.")), None)
+        if holder is None:
             root.find(param.path).param = param
+        else:
+            begins[holder][param.path[len(holder) + 1 :]] = param.init
     for path, opaque in outside.items():
-        root.find(path).opaque = opaque
+        part = root.find(path)
+        part.opaque, part.begins = opaque, begins[path]
     for path, cls in (classes or {}).items():
         root.find(path).cls = cls
     return root
@@ -82,7 +88,9 @@ def constructor(part: Part, indent: int) -> str:
         return _tensor(part.param, part.inits)
     if part.opaque is not None:
         arguments = ", ".join(f"{k}={v!r}" for k, v in part.opaque.arguments)
-        return f"{part.opaque.target.split(':')[1]}({arguments})"
+        made = f"{part.opaque.target.split(':')[1]}({arguments})"
+        begins = {name: (init.kind, *init.values) for name, init in part.begins.items()}
+        return f"begin({made}, {begins})" if part.inits and begins else made
     if part.cls is not None:
         return f"{part.cls}()"
     return _call("nn.ModuleList([", "])", part, indent) if part.is_list else _call("Part(", ")", part, indent)

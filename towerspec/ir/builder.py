@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from towerspec.ir.primitives import (
     Linear,
     MaskFill,
     Matmul,
+    Opaque,
     Param,
     Pool,
     Primitive,
@@ -249,6 +250,29 @@ class Scope:
         scale = self.param(f"{at}scale", (x.width,), ONES, own=own)
         shift = self.param(f"{at}shift", (x.width,), own=own)
         return self.op(LayerNorm(), x, scale, shift, hint=name.replace(".", "_"))
+
+    def module(
+        self,
+        target: str,
+        *inputs: Value,
+        width: int,
+        params: Mapping[str, tuple[Seq[int], Init]],
+        name: str = "module",
+        flops: int = 0,
+        own: bool = False,
+        **arguments: float | str,
+    ) -> Value:
+        """The result `[…, width]` of an `nn.Module` from outside, for what primitives can't say.
+
+        `target` is `package.module:Class`, made with `arguments`. It is called with the inputs, has to be scriptable,
+        and treats each row by itself. `params` are its parameters and buffers by name, as its state dict has them,
+        with their shapes and how they begin; `flops` is what a row costs. Optimisations don't look into it.
+        """
+        made = [self.param(f"{name}.{at}", shape, init, own=own) for at, (shape, init) in params.items()]
+        inner = f"{name}.{self.surface}" if own else name
+        prim = Opaque(target, tuple(sorted(arguments.items())), f"{self.path}.{inner}", tuple(params), (width,), flops)
+        level = max(x.type.level for x in inputs)
+        return self.op(prim, *(self.use(x).expand(level) for x in inputs), *made, hint=name)
 
     def embed(self, ids: Value, table: Value) -> Value:
         return self.op(Embed(), ids, table)

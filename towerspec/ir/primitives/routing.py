@@ -52,4 +52,4 @@ class Opaque(Primitive):
         return self.row_flops
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"{{module}}({', '.join(args[: len(args) - len(self.names)])})"
+        return f"{{module}}({', '.join(args)})"
