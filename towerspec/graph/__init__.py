@@ -23,7 +23,8 @@ def render(checked: Checked, form: str = "svg") -> str:
     """The picture of a spec as text: `svg`, `dot` or `mermaid`. Raises `SpecError` where the spec has errors.
 
     >>> from towerspec.check import check_text
-    >>> spec = "model m candidate { x : number } trunk { t = linear(x, width: 4) } surface s { tower { head y : binary } }"
+    >>> spec = "model m candidate { x : number } trunk { t = linear(x, width: 4) } "
+    >>> spec += "surface s { tower { head y : binary } }"
     >>> render(check_text(spec), "mermaid").splitlines()[0]
     '---'
     """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from towerspec.graph.diagram import Edge, Node
 from towerspec.graph.scene import Box, Card
-from towerspec.graph.text import fit, width, wrap
+from towerspec.graph.text import fit, fit_options, width, wrap
 
-SPINE = 172.0  # the width of every card on a tower's spine
+SPINE = 158.0  # the width of every card on a tower's spine
 PAD = 12.0
 TITLE, DETAIL, LABEL = 13.0, 11.0, 10.5
 CHIP, CHIP_GAP, CHIP_PAD = 22.0, 6.0, 8.0
@@ -44,7 +44,7 @@ class Chip:
 
 
 def size(node: Node) -> tuple[float, float]:
-    """A card's width and height.
+    """The least width and height of a card.
 
     >>> size(Node("t", "layer", "mixed", "concat"))
     (132.0, 48.0)
@@ -92,26 +92,30 @@ def _chip_width(name: str) -> float:
 
 def _chip_rows(node: Node, wide: float) -> list[list[str]]:
     """The names in rows; those past the last row are one `+ n more`."""
-    names, room = [i.name for i in node.items], wide - 2 * PAD - 2 * CHIP_PAD
-    rows = wrap(names, room, DETAIL, CHIP_GAP + 2 * CHIP_PAD)
-    shown = len(names)
-    while len(rows) > ROWS:
-        shown -= 1
-        rows = wrap([*names[:shown], f"+ {len(names) - shown} more"], room, DETAIL, CHIP_GAP + 2 * CHIP_PAD)
+    shown, room = list(node.items), wide - 2 * PAD - 2 * CHIP_PAD
+    rows = wrap([i.name for i in shown], room, DETAIL, CHIP_GAP + 2 * CHIP_PAD)
+    while len(rows) > ROWS and len(shown) > 1:
+        plain = [i for i in shown if not (i.named or i.on)]
+        shown.remove((plain or shown)[-1])
+        rest = f"+ {len(node.items) - len(shown)} more"
+        rows = wrap([*(i.name for i in shown), rest], room, DETAIL, CHIP_GAP + 2 * CHIP_PAD)
     return rows
 
 
 def chips(card: Card) -> list[Chip]:
     """The features on a card, each at its place."""
-    found, items = [], list(card.node.items)
+    found: list[Chip] = []
+    rest = list(card.node.items)
     y = card.box.y + 32
     for row in _chip_rows(card.node, card.box.w):
         x = card.box.x + PAD
         for name in row:
             wide = _chip_width(name)
-            item = items[len(found)] if len(found) < len(items) and name[:1] != "+" else None
+            item = next((i for i in rest if i.name == name or name.endswith("…")), None)
             words = Words(x + CHIP_PAD, y + 15, name, DETAIL, wide - CHIP_PAD, muted=item is None)
-            tip = f"{item.name}: {item.note}" if item else ", ".join(i.name for i in items[len(found) :])
+            tip = f"{item.name}: {item.note}" if item else ", ".join(i.name for i in rest)
+            if item:
+                rest.remove(item)
             found.append(Chip(Box(x, y, wide, CHIP), words, item.on if item else (), tip))
             x += wide + CHIP_GAP
         y += CHIP + CHIP_GAP
@@ -154,7 +158,8 @@ def _line(
 ) -> Words:
     room = box.w - 2 * (PAD - 2) - less
     x = {"start": box.x + PAD, "middle": box.cx, "end": box.right - PAD}[anchor]
-    return Words(x, box.y + y, fit(text, room, size, bold), size, room, bold, muted, anchor)
+    text = fit_options(text, room, size) if muted else fit(text, room, size, bold)
+    return Words(x, box.y + y, text, size, room, bold, muted, anchor)
 
 
 def _one_line(box: Box, node: Node) -> list[Words]:

@@ -39,11 +39,13 @@ class Flow:
 
 @dataclass(frozen=True)
 class Item:
-    """One feature on a card: its name, its kind in words, and the surfaces that have it where not all do."""
+    """One feature on a card: its name, its kind in words, the surfaces that have it where not all do, and whether
+    something reads it by its name."""
 
     name: str
     note: str
     on: tuple[str, ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from towerspec.graph.scene import Box, Card, Point, Scene, Tag, Wire
 from towerspec.ir.types import Level
 
 STEP = 44.0  # between two cards of a spine, with a label between them
-BESIDE = 34.0  # between a spine and what is beside it
-COLUMN = 28.0  # between arms
+BESIDE = 28.0  # between a spine and what is beside it
+COLUMN = 22.0  # between arms
 RAIL = 16.0  # from the line that feeds a stack of heads to the heads
 STACK = 10.0  # between stacked heads
 FORK = 20.0
@@ -21,7 +21,7 @@ START = "^"  # the exit of the modules that the tower starts from
 
 @dataclass
 class LaneDrawing:
-    """A lane's scene, its bottom at y = 0 and its left at x = 0; `feed` is where the trunk's value comes in, if it does."""
+    """A lane's scene, its bottom at y = 0 and its left at x = 0; `feed` is where the trunk's value comes in."""
 
     scene: Scene
     feed: Point | None
@@ -59,6 +59,7 @@ class _Lane:
         if self.start.source in mine:
             self.exits = {START: self.start, **self.exits}
         self.modules = self._modules(mine)
+        self.fed = {e.target for e in lane.edges if e.source not in self.cards or self.cards[e.source].role != "head"}
         self.right = 0.0
 
     def _joins(self, edge: Edge) -> bool:
@@ -78,11 +79,8 @@ class _Lane:
                 taps[node.id] = node
                 e = Edge(node.id, e.target, e.flow, e.name)
             edges.append(e)
-        return (
-            arrange([*self.own, *taps.values()], edges, [replace(e, target=t) for t, e in self.exits.items()], False)
-            if self.own
-            else None
-        )
+        exits = [replace(e, target=t) for t, e in self.exits.items()]
+        return arrange([*self.own, *taps.values()], edges, exits, False) if self.own else None
 
     # ---- how wide ----------------------------------------------------------------------------
 
@@ -115,8 +113,7 @@ class _Lane:
 
     def draw(self, trunk: tuple[str, str]) -> LaneDrawing:
         left, right = self._extent(self.lane.path)
-        near = max(SPINE, 2 * self._heads_extent(self.lane.path)[1] if self.lane.path.heads else 0) / 2
-        self.right, x = left + near + BESIDE, left
+        self.right, x = left + SPINE / 2 + BESIDE, left
         y, feed = 0.0, None
         if self.modules:
             self.scene.put(self.modules.scene, self.right, 0)
@@ -231,11 +228,7 @@ class _Lane:
             self.scene.cards.append(Card(box, self.cards[id_]))
             if len(path.heads) == 1:
                 self._wire([(x, y), (x, bottom)], at)
-            elif not any(
-                self.cards[e.source].role == "head"
-                for e in self.lane.edges
-                if e.target == id_ and e.source in self.cards
-            ):
+            elif id_ in self.fed:  # a product reads other heads, which its words name
                 turn = y - STEP + 6
                 self._wire([(x, y), (x, turn), (rail, turn), (rail, box.y + 16), (box.x, box.y + 16)], at)
             bottom -= h + STACK

@@ -6,7 +6,8 @@ crosses few edges, then places. It is small because the graphs are: tens of card
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from towerspec.graph.cards import TAG, ports, size, tag_width
@@ -15,9 +16,10 @@ from towerspec.graph.scene import Box, Card, Point, Scene, Tag, Wire
 from towerspec.graph.spread import spread
 from towerspec.ir.types import Level
 
-GAP = 26.0  # between cards of a rank
+STRAIGHT = 5  # how much more than past cards a line wants to be straight between cards
+GAP = 22.0  # between cards of a rank
 LABELS = 24.0  # above each card, where its labels are
-CURVES = 38.0  # above that, where edges turn
+CURVES = 30.0  # above that, where edges turn
 SWEEPS = 12
 
 
@@ -86,7 +88,7 @@ class _Drawing:
             between.append(f"{index}/{rank}")
             self.at[between[-1]] = _Vertex(16, 0, rank)
         chain = [edge.source, *between, edge.target]
-        for below, above in zip(chain, chain[1:], strict=False):
+        for below, above in itertools.pairwise(chain):
             self.at[below].above.append(above)
             self.at[above].below.append(below)
         return chain
@@ -111,7 +113,8 @@ class _Drawing:
     def _wanted(self, key: str, up: bool) -> float:
         vertex = self.at[key]
         near = (vertex.below or vertex.above) if up else (vertex.above or vertex.below)
-        return sum(self.at[n].x for n in near) / len(near) if near else vertex.x
+        weights = [STRAIGHT if n in self.leaving and key in self.leaving else 1 for n in near]
+        return sum(self.at[n].x * w for n, w in zip(near, weights, strict=True)) / sum(weights) if near else vertex.x
 
     def _place(self, row: list[str], wanted: list[float]) -> None:
         for key, x in zip(row, spread(wanted, [self.at[k].w for k in row], GAP), strict=True):
@@ -122,13 +125,13 @@ class _Drawing:
     def draw(self) -> Layered:
         left = min((v.x - v.w / 2 for v in self.at.values()), default=0)
         right = max((v.x + v.w / 2 for v in self.at.values()), default=0)
-        y = 0.0
+        y, features = 0.0, {n.id for n in self.nodes if n.role == "features"}
         for row in self.rows:
             high = max(self.at[k].h for k in row)
             for key in row:
                 self.at[key].x -= left
                 self.at[key].y = y - high / 2  # the middle
-                if "/" in key:
+                if "/" in key or key in features:
                     self.at[key].h = high
             y -= high + LABELS + CURVES
         scene = Scene(width=right - left, height=-(y + LABELS + CURVES))
@@ -136,6 +139,8 @@ class _Drawing:
         for node in self.nodes:
             w, h = size(node)
             vertex = self.at[node.id]
+            if node.role == "features":  # as wide as its labels, and as high as the others beside it
+                w, h = vertex.w, vertex.h
             scene.cards.append(Card(Box(vertex.x - w / 2, vertex.y - h / 2, w, h), node))
         exits = {e: (self.at[e].x, self.at[e].y) for e in self.exits}
         return Layered(scene, exits, y + LABELS + CURVES)
@@ -159,12 +164,10 @@ class _Drawing:
         """Where each value leaves a card's top, with its label."""
         vertex, values = self.at[node.id], ports(self.leaving[node.id])
         top = vertex.y - vertex.h / 2
-        wanted = [
-            self._mean([c[1] for e, c in self._from(node.id) if (e.name, e.flow) == (v.name, v.flow)]) for v in values
-        ]
+        wanted = [self._toward(node.id, value) for value in values]
         ordered = sorted(range(len(values)), key=lambda i: wanted[i])
         widths = [tag_width(values[i].label) for i in ordered]
-        inside = vertex.w - 8
+        inside = vertex.w
         middle = _within(spread([wanted[i] for i in ordered], widths, 8), widths, vertex.x - inside / 2, inside)
         found: dict[tuple[object, ...], Point] = {}
         for i, x, w in zip(ordered, middle, widths, strict=True):
@@ -175,11 +178,11 @@ class _Drawing:
                 scene.tags.append(Tag(Box(x - w / 2, top - 5 - TAG, w, TAG), values[i].label))
         return found
 
-    def _from(self, source: str) -> Iterable[tuple[Edge, list[str]]]:
-        return [(e, c) for e, c in zip(self.edges, self.chains, strict=True) if e.source == source]
-
-    def _mean(self, keys: list[str]) -> float:
-        return sum(self.at[k].x for k in keys) / len(keys)
+    def _toward(self, source: str, value: Edge) -> float:
+        """Where the edges of one value go to, on the average."""
+        pairs = zip(self.edges, self.chains, strict=True)
+        same = [c[1] for e, c in pairs if (e.source, e.name, e.flow) == (source, value.name, value.flow)]
+        return sum(self.at[k].x for k in same) / len(same)
 
     def _entries(self) -> list[Point]:
         """Where each edge enters its target's bottom: side by side, in the order they come from."""

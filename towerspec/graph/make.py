@@ -21,7 +21,8 @@ def make_diagram(model: Model, graph: Graph) -> Diagram:
     """The diagram of a sound spec.
 
     >>> from towerspec.check import check_text
-    >>> spec = "model m candidate { x : number } trunk { t = linear(x, width: 4) } surface s { tower { head y : binary } }"
+    >>> spec = "model m candidate { x : number } trunk { t = linear(x, width: 4) } "
+    >>> spec += "surface s { tower { head y : binary } }"
     >>> diagram = make_diagram(*check_text(spec).sound())
     >>> [node.id for node in diagram.nodes], [edge.label for edge in diagram.edges]
     (['candidate', 'trunk.t'], ['x · 1'])
@@ -34,6 +35,7 @@ class _Maker:
         self.model, self.graph = model, graph
         self.flows = Flows(model, graph)
         self.absorbed = dict(_absorbed(model))
+        self.named = _read(model)
 
     def diagram(self) -> Diagram:
         groups: dict[Lane, list[SurfaceDef]] = {}
@@ -72,7 +74,8 @@ class _Maker:
 
     def item(self, feature: FeatureDef) -> Item:
         words = feature_words(feature, self.flows.of(feature.key).dims)
-        return Item(feature.name, words, () if feature.kind.on is None else tuple(feature.kind.on))
+        on = () if feature.kind.on is None else tuple(feature.kind.on)
+        return Item(feature.name, words, on, feature.key in self.named)
 
     # ---- statements --------------------------------------------------------------------------
 
@@ -144,6 +147,14 @@ def _absorbed(model: Model) -> Iterable[tuple[str, str]]:
             yield node.key, node.inputs[0].key
 
 
+def _read(model: Model) -> set[str]:
+    """All that some statement, fusion or tower reads by its name."""
+    surfaces = model.surfaces.values()
+    statements = (*model.trunk, *(n for s in surfaces for n in s.nodes))
+    fused = (f.value.key for s in surfaces for path in s.tower.walk() for f in path.fuses)
+    return {*(i.key for n in statements for i in n.inputs), *fused, *(s.start.key for s in surfaces)}
+
+
 def _weights(surfaces: list[SurfaceDef]) -> str:
     weights = {s.weight for s in surfaces}
     return f"weight {weights.pop():g}" if len(weights) == 1 and weights != {1.0} else ""
@@ -153,7 +164,7 @@ def _short(count: int) -> str:
     """A large count for people.
 
     >>> _short(9_140_000), _short(512)
-    ('9.1M', '512')
+    ('9.14M', '512')
     """
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:

@@ -15,8 +15,8 @@ from towerspec.ir.types import Level
 MARGIN = 28.0
 HEAD = 76.0  # the title
 FOOT = 52.0  # the legend
-PAD = 20.0  # inside a lane
-BETWEEN = 16.0  # between lanes
+PAD = 18.0  # inside a lane
+BETWEEN = 14.0  # between lanes
 BUS = 58.0  # between the trunk and the lanes, where its value is led to each
 SHAPE = 1.45  # the picture's width to its height, about
 NARROWEST = 760.0

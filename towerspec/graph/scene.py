@@ -127,4 +127,4 @@ class Scene:
 
     def boxes(self) -> Iterable[Box]:
         """The boxes of all cards, tags and bands."""
-        return [part.box for part in (*self.bands, *self.tags, *self.cards)]
+        return [*(b.box for b in self.bands), *(t.box for t in self.tags), *(c.box for c in self.cards)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 
@@ -14,7 +15,7 @@ def spread(wanted: Sequence[float], widths: Sequence[float], gap: float) -> list
     [-6.0, 6.0, 100.0]
     """
     offsets = [0.0]
-    for left, right in zip(widths, widths[1:], strict=False):
+    for left, right in itertools.pairwise(widths):
         offsets.append(offsets[-1] + (left + right) / 2 + gap)
     pools: list[tuple[float, int]] = []  # the mean of each pool, and how many are in it
     for want, offset in zip(wanted, offsets, strict=False):

@@ -132,8 +132,8 @@ def _calibration(box: Box, tone: str | None) -> Iterator[str]:
     """A strip at the foot of a head's card, with a curve that bends to the diagonal."""
     y, r = box.bottom - STRIP, 9
     fill = f'fill="{tone}" fill-opacity="0.14"' if tone else 'class="chip"'
-    edge = f"M{_n(box.x)} {_n(y)}h{_n(box.w)}v{_n(STRIP - r)}a{r} {r} 0 0 1 {-r} {r}h{_n(2 * r - box.w)}a{r} {r} 0 0 1 {-r} {-r}z"
-    yield f'<path d="{edge}" {fill}/>'
+    corners = f"a{r} {r} 0 0 1 {-r} {r}h{_n(2 * r - box.w)}a{r} {r} 0 0 1 {-r} {-r}z"
+    yield f'<path d="M{_n(box.x)} {_n(y)}h{_n(box.w)}v{_n(STRIP - r)}{corners}" {fill}/>'
     line = f'style="stroke:{tone}"' if tone else ""
     x = box.x + 11
     yield f'<path d="M{_n(x)} {_n(y + 16)}c6 0 5 -9 11 -9" class="wire" fill="none" stroke-width="1.8" {line}/>'
@@ -177,10 +177,8 @@ def _legend(scene: Scene) -> Iterator[str]:
 def _text(w: Words) -> str:
     bold = ' font-weight="600"' if w.bold else ""
     anchor = f' text-anchor="{w.anchor}"' if w.anchor != "start" else ""
-    tone = "muted" if w.muted else "ink"
-    return (
-        f'<text x="{_n(w.x)}" y="{_n(w.y)}" font-size="{_n(w.size)}" class="{tone}"{bold}{anchor}>{_xml(w.text)}</text>'
-    )
+    place = f'x="{_n(w.x)}" y="{_n(w.y)}" font-size="{_n(w.size)}"'
+    return f'<text {place} class="{"muted" if w.muted else "ink"}"{bold}{anchor}>{_xml(w.text)}</text>'
 
 
 def _rect(box: Box, rest: str) -> str:

@@ -39,13 +39,26 @@ def fit(text: str, room: float, size: float, bold: bool = False) -> str:
     """The text, cut with an ellipsis where it is wider than the room.
 
     >>> fit("click", 100, 12), fit("a_very_long_name", 60, 12)
-    ('click', 'a_very…')
+    ('click', 'a_very_…')
     """
     if width(text, size, bold) <= room:
         return text
     while text and width(text + "…", size, bold) > room:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def fit_options(text: str, room: float, size: float) -> str:
+    """As `fit`, but a list of options is cut between two of them.
+
+    >>> fit_options("mlp · hidden 128, 64 · dropout 0.1", 160, 11)
+    'mlp · hidden 128, 64 · …'
+    """
+    parts = text.split(" · ")
+    while len(parts) > 1 and width(text, size) > room:
+        parts.pop()
+        text = " · ".join([*parts, "…"])
+    return fit(text, room, size)
 
 
 def wrap(words: Iterable[str], room: float, size: float, gap: float, bold: bool = False) -> list[list[str]]:

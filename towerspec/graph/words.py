@@ -11,20 +11,22 @@ from towerspec.layers.heads import Multiclass
 def option(value: object) -> str:
     """An option's value as a person writes it.
 
-    >>> option((512, 256)), option(True), option(0.5)
-    ('512, 256', 'yes', '0.5')
+    >>> option((512, 256)), option(200_000), option(0.5)
+    ('512, 256', '200,000', '0.5')
     """
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, (tuple, list)):
         return ", ".join(option(v) for v in value)
     return f"{value:,}" if isinstance(value, int) and value > 9999 else f"{value}"
 
 
-def options(kind: Kind, without: tuple[str, ...] = ()) -> list[str]:
-    """The options that a spec gave a kind, as `name value`."""
-    given = [f for f in type(kind).model_fields if f in kind.model_fields_set and f not in without]
-    return [f"{name.replace('_', ' ')} {option(getattr(kind, name))}" for name in given]
+def options(kind: Kind) -> list[str]:
+    """The options that a spec gave a kind, as `name value`; of a truth the name alone says enough."""
+    given = {f: getattr(kind, f) for f in type(kind).model_fields if f in kind.model_fields_set}
+    named = [(name.replace("_", " "), value) for name, value in given.items()]
+    return [
+        f"{'' if value else 'no '}{name}" if isinstance(value, bool) else f"{name} {option(value)}"
+        for name, value in named
+    ]
 
 
 def kind_name(kind: object) -> str:
