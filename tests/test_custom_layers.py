@@ -1,4 +1,4 @@
-"""The example package, installed by pip: its layers are found, compiled, right by their formulas, and served without it."""
+"""The example package, installed by pip: its layers are found, right by their formulas, and served without it."""
 
 from __future__ import annotations
 

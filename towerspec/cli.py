@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -94,14 +95,27 @@ def init(path: Path) -> None:
     """Write a commented starter spec to PATH (model.tower)."""
     if path.exists() or path.is_symlink():
         raise SpecError(Diagnostic("T009", f"`{path}` exists already", help="give another name; init replaces nothing"))
-    text = (Path(__file__).parent / "starter.tower").read_text(encoding="utf-8")
-    name = re.sub(r"\W", "_", path.stem.lower()).strip("_0123456789") or "model"
+    name, text = _starter(path.stem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("model starter", f"model {name}", 1), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SpecError(Diagnostic("T009", f"`{path}` can't be written: {error.strerror}")) from error
-    click.echo(f"wrote {path}\nnext: towerspec check {path} && towerspec compile {path} -o build/{name}")
+    quoted = shlex.quote(str(path))
+    click.echo(f"wrote {path}\nnext: towerspec check {quoted} && towerspec compile {quoted} -o build/{name}")
+
+
+def _starter(stem: str) -> tuple[str, str]:
+    """The starter spec, and its model's name: the file's, or one like it where that is a word of the language."""
+    from towerspec.check import check_text
+
+    text = (Path(__file__).parent / "starter.tower").read_text(encoding="utf-8")
+    name = re.sub(r"[^a-z0-9_]", "_", stem.lower()).strip("_0123456789")[:48] or "model"
+    named = text.replace("model starter", f"model {name}", 1)
+    if check_text(named).report.diagnostics:
+        name = f"my_{name}"
+        named = text.replace("model starter", f"model {name}", 1)
+    return name, named
 
 
 @cli.command(epilog=_example("towerspec check ads.tower", "towerspec check ads.tower --format github"))
