@@ -16,6 +16,7 @@ CHIP, CHIP_GAP, CHIP_PAD = 22.0, 6.0, 8.0
 ROWS = 4  # rows of features on a card before the rest is counted
 STRIP = 23.0  # a head's calibration
 TAG = 17.0
+PLUS = 24.0  # the sign of a fusion
 DOT, DOTS = 11.0, 8  # the distance of the dots for surfaces, and how many there are at most
 
 
@@ -61,12 +62,14 @@ def size(node: Node) -> tuple[float, float]:
         return min(title + 2 * PAD, SPINE), 26.0
     if node.role == "head":
         return max(SPINE, _head_width(node)), 32.0 + (STRIP if node.calibration else 0)
-    if node.role in ("dense", "branch"):
+    if node.role == "dense":
         return SPINE, 32.0
+    if node.role == "branch":
+        return min(max(SPINE, title + 2 * PAD), 230.0), 32.0
     if node.role == "layer" and not node.detail:
         return min(max(title + dots_width(node) * 2, 84) + 2 * PAD, 230.0), 32.0
     if node.role == "fusion":
-        return SPINE, 48.0
+        return min(max(SPINE, detail + 2 * PAD + PLUS), 210.0), 48.0
     return min(max(title + dots_width(node), detail, 108) + 2 * PAD, 230.0), 48.0
 
 
@@ -83,7 +86,12 @@ def _features_size(node: Node) -> tuple[float, float]:
     area = sum(chips) * 1.08
     wide = min(max(area / 3, max(chips), width(node.title, TITLE, True)), 480.0, max(area, 120.0))
     wide = max(wide, width(node.title, TITLE, True)) + 2 * PAD
-    return wide, 34 + len(_chip_rows(node, wide)) * (CHIP + CHIP_GAP) + 4
+    return wide, features_height(node, wide)
+
+
+def features_height(node: Node, wide: float) -> float:
+    """How high a card of features is that has a given width."""
+    return 34 + len(_chip_rows(node, wide)) * (CHIP + CHIP_GAP) + 4
 
 
 def _chip_width(name: str) -> float:
@@ -141,7 +149,7 @@ def words(card: Card) -> list[Words]:
         ]
     if node.role == "head":
         return _head(box, node)
-    plus = 24 if node.role == "fusion" else 0
+    plus = PLUS if node.role == "fusion" else 0
     title = _line(box, node.title, 20, TITLE, bold=True, less=dots_width(node) + plus)
     return [title, _line(box, node.detail, 37, DETAIL, muted=True, less=plus)]
 
@@ -175,7 +183,8 @@ def _one_line(box: Box, node: Node) -> list[Words]:
 
 
 def _head(box: Box, node: Node) -> list[Words]:
-    title = _line(box, node.title, 21, TITLE, bold=True)
+    kind_room = min(width(node.detail, DETAIL) + 8, (box.w - 2 * PAD) / 2)
+    title = _line(box, node.title, 21, TITLE, bold=True, less=kind_room)
     room = box.w - 2 * PAD - width(title.text, TITLE, True) - 8
     kind = Words(box.right - PAD, box.y + 21, fit(node.detail, room, DETAIL), DETAIL, room, muted=True, anchor="end")
     if not node.calibration:

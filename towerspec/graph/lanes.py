@@ -86,11 +86,12 @@ class _Lane:
 
     def _extent(self, path: Path) -> tuple[float, float]:
         """How far a path reaches to the left and to the right of its spine."""
-        left = right = SPINE / 2
+        left = right = self._half(path)
         columns = self._columns(path)
         for id_ in path.spine:
             if id_ in self.joins and id_ not in self.exits:
-                right = max(right, SPINE / 2 + BESIDE + size(tap(self.joins[id_], self.diagram))[0])
+                beside = size(tap(self.joins[id_], self.diagram))[0]
+                right = max(right, size(self.cards[id_])[0] / 2 + BESIDE + beside)
         if columns:
             total = sum(a + b for a, b in columns) + COLUMN * (len(columns) - 1)
             left, right = max(left, total / 2), max(right, total / 2)
@@ -98,6 +99,9 @@ class _Lane:
             a, b = self._heads_extent(path)
             left, right = max(left, a), max(right, b)
         return left, right
+
+    def _half(self, path: Path) -> float:
+        return max([SPINE, *(size(self.cards[i])[0] for i in path.spine)]) / 2
 
     def _columns(self, path: Path) -> list[tuple[float, float]]:
         """What stands side by side above a branch: its arms, after the heads that the path has itself."""
@@ -113,7 +117,7 @@ class _Lane:
 
     def draw(self, trunk: tuple[str, str]) -> LaneDrawing:
         left, right = self._extent(self.lane.path)
-        self.right, x = left + SPINE / 2 + BESIDE, left
+        self.right, x = left + self._half(self.lane.path) + BESIDE, left
         y, feed = 0.0, None
         if self.modules:
             self.scene.put(self.modules.scene, self.right, 0)
@@ -186,7 +190,7 @@ class _Lane:
 
     def _joined(self, id_: str, x: float, y: float) -> None:
         """What a fusion joins in, from the right: a module, or a value from elsewhere right beside it."""
-        edge, side = self.joins[id_], x + SPINE / 2
+        edge, side = self.joins[id_], x + size(self.cards[id_])[0] / 2
         if id_ in self.exits and self.modules and edge is self.exits[id_]:
             ex, ey = self.modules.exits[id_]
             self._wire([(self.right + ex, ey), (self.right + ex, y), (side, y)], edge)

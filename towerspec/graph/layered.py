@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from towerspec.graph.cards import TAG, ports, size, tag_width
+from towerspec.graph.cards import TAG, features_height, ports, size, tag_width
 from towerspec.graph.diagram import Edge, Node
 from towerspec.graph.scene import Box, Card, Point, Scene, Tag, Wire
 from towerspec.graph.spread import spread
@@ -19,7 +19,7 @@ from towerspec.ir.types import Level
 STRAIGHT = 5  # how much more than past cards a line wants to be straight between cards
 GAP = 22.0  # between cards of a rank
 LABELS = 24.0  # above each card, where its labels are
-CURVES = 30.0  # above that, where edges turn
+CURVES = 26.0  # above that, where edges turn; more where they go far to a side
 SWEEPS = 12
 
 
@@ -62,7 +62,9 @@ class _Drawing:
         for node in nodes:
             w, h = size(node)
             labels = [tag_width(e.label) + 8 for e in ports(self.leaving[node.id])] if node.role != "tap" else []
-            self.at[node.id] = _Vertex(max(w, sum(labels)), h, ranks[node.id])
+            w = max(w, sum(labels))
+            h = features_height(node, w) if node.role == "features" else h
+            self.at[node.id] = _Vertex(w, h, ranks[node.id])
         self.at.update({e: _Vertex(14, 0, ranks[e]) for e in sorted(exits)})
         self.chains = [self._chain(index, e) for index, e in enumerate(edges)]
         self.rows = self._rows()
@@ -125,16 +127,17 @@ class _Drawing:
     def draw(self) -> Layered:
         left = min((v.x - v.w / 2 for v in self.at.values()), default=0)
         right = max((v.x + v.w / 2 for v in self.at.values()), default=0)
-        y, features = 0.0, {n.id for n in self.nodes if n.role == "features"}
+        y, top, features = 0.0, 0.0, {n.id for n in self.nodes if n.role == "features"}
         for row in self.rows:
             high = max(self.at[k].h for k in row)
             for key in row:
-                self.at[key].x -= left
                 self.at[key].y = y - high / 2  # the middle
                 if "/" in key or key in features:
                     self.at[key].h = high
-            y -= high + LABELS + CURVES
-        scene = Scene(width=right - left, height=-(y + LABELS + CURVES))
+            top, y = y - high, y - high - LABELS - self._turn(row)
+        for vertex in self.at.values():
+            vertex.x -= left
+        scene = Scene(width=right - left, height=-top)
         self._wires(scene)
         for node in self.nodes:
             w, h = size(node)
@@ -143,7 +146,12 @@ class _Drawing:
                 w, h = vertex.w, vertex.h
             scene.cards.append(Card(Box(vertex.x - w / 2, vertex.y - h / 2, w, h), node))
         exits = {e: (self.at[e].x, self.at[e].y) for e in self.exits}
-        return Layered(scene, exits, y + LABELS + CURVES)
+        return Layered(scene, exits, top)
+
+    def _turn(self, row: list[str]) -> float:
+        """The room above a rank for edges to turn in."""
+        far = [abs(self.at[a].x - self.at[key].x) for key in row for a in self.at[key].above]
+        return CURVES + min(max(far, default=0) * 0.12, 36)
 
     def _wires(self, scene: Scene) -> None:
         starts = {n.id: self._ports(scene, n) for n in self.nodes}

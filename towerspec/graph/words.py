@@ -23,10 +23,7 @@ def options(kind: Kind) -> list[str]:
     """The options that a spec gave a kind, as `name value`; of a truth the name alone says enough."""
     given = {f: getattr(kind, f) for f in type(kind).model_fields if f in kind.model_fields_set}
     named = [(name.replace("_", " "), value) for name, value in given.items()]
-    return [
-        f"{'' if value else 'no '}{name}" if isinstance(value, bool) else f"{name} {option(value)}"
-        for name, value in named
-    ]
+    return [(name if v else f"no {name}") if isinstance(v, bool) else f"{name} {option(v)}" for name, v in named]
 
 
 def kind_name(kind: object) -> str:
