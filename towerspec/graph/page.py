@@ -20,6 +20,7 @@ BETWEEN = 14.0  # between lanes
 BUS = 58.0  # between the trunk and the lanes, where its value is led to each
 SHAPE = 1.45  # the picture's width to its height, about
 NARROWEST = 760.0
+NUDGE = 60.0
 LINE = 19.0  # a line of a lane's heading
 NAMES = 6  # lines of surface names before the rest is counted
 
@@ -80,6 +81,7 @@ class _Page:
         if self.base is None:
             return y
         x = left + (self.wide - self.base.scene.width) / 2
+        x += self._nudge(x, left)
         self.scene.put(self.base.scene, x, y)
         top = y + self.base.top - 12
         layers = [n for n in self.diagram.nodes if n.role != "features"]
@@ -94,26 +96,42 @@ class _Page:
             self.out = (x + ex, y + ey)
         return top
 
+    def _nudge(self, x: float, left: float) -> float:
+        """How far to move the trunk so that it stands right below a lane's spine, where it nearly does."""
+        if self.base is None or ">" not in self.base.exits:
+            return 0.0
+        out = x + self.base.exits[">"][0]
+        places = ((inner, self.lanes[i].feed) for i, _, _, inner in self._places(self.rows[0], left))
+        near = min((inner + feed[0] - out for inner, feed in places if feed), key=abs, default=0.0)
+        room = min(x - left, left + self.wide - x - self.base.scene.width)
+        return near if abs(near) <= min(NUDGE, room) else 0.0
+
     # ---- lanes -------------------------------------------------------------------------------
 
     def _row(self, row: list[int], left: float, y: float, bus: float) -> float:
         """A row of lanes whose bottom is at y; each gets a share of the room that is left over."""
-        spare = self.wide - sum(_outer(self.lanes[i]) for i in row) - BETWEEN * (len(row) - 1)
-        headings = {i: self._heading(i, _outer(self.lanes[i]) + spare / len(row) - 2 * PAD) for i in row}
+        places = self._places(row, left)
+        headings = {i: self._heading(i, wide - 2 * PAD) for i, _, wide, _ in places}
         ceiling = max(self.lanes[i].scene.height for i in row)
         high = ceiling + max(len(headings[i]) * LINE + (LINE if _note(self.diagram.lanes[i]) else 0) for i in row) + 34
-        x = left
-        for index in row:
-            wide = _outer(self.lanes[index]) + spare / len(row)
+        for index, x, wide, inner in places:
             box = Box(x, y - high, wide, high)
             lane = self.diagram.lanes[index]
             drawing = draw_lane(lane, self.diagram, self.trunk, ceiling)
             self.scene.bands.append(Band(box, headings[index], _note(lane), index, ", ".join(lane.names)))
-            inner = x + (wide - self.lanes[index].scene.width) / 2
             self.scene.put(drawing.scene, inner, y - PAD / 2, index)
             self._feed(index, inner, y, bus)
-            x += wide + BETWEEN
         return y - high
+
+    def _places(self, row: list[int], left: float) -> list[tuple[int, float, float, float]]:
+        """For each lane of a row its number, where it begins, its width, and where what is in it begins."""
+        spare = self.wide - sum(_outer(self.lanes[i]) for i in row) - BETWEEN * (len(row) - 1)
+        found = []
+        for index in row:
+            wide = _outer(self.lanes[index]) + spare / len(row)
+            found.append((index, left, wide, left + (wide - self.lanes[index].scene.width) / 2))
+            left += wide + BETWEEN
+        return found
 
     def _heading(self, index: int, room: float) -> tuple[str, ...]:
         names = self.diagram.lanes[index].names
