@@ -210,21 +210,8 @@ def function_name(place: Place) -> str:
 
 
 def annotate(line: str, dims: str) -> str:
-    """A statement with its shape as a comment, its list or its call wrapped where it is long."""
-    if len(line) > _WIDTH - 8:
-        line = wrap(line)
+    """A statement with its shape as a comment."""
     return f"{line}  # {dims}"
-
-
-def wrap(line: str) -> str:
-    """A long call with one argument a line."""
-    found = re.match(
-        r"(?P<head>[^()\[\]]*?= [\w.]+(?:\[\d+\][\w.]*)*\(\[?)(?P<items>.*?)(?P<tail>\](?:, -\d)?\)|\))$", line
-    )
-    if not found or "(" in found["items"]:
-        return line
-    items = re.split(r", (?![^\[]*\])", found["items"])
-    return "\n".join([found["head"], *(f"    {item}," for item in items), found["tail"]])
 
 
 def context_of(lines: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, ret
 from towerspec.emit.names import Names, class_name, hint, spec_line
 from towerspec.emit.params import Part, build_tree, constructor, members
 from towerspec.emit.steps import Plan, Step, place_of, plan
+from towerspec.emit.wrapping import wrap_source
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Expand, Input, Opaque, Param
 from towerspec.ir.types import Level
@@ -72,10 +73,8 @@ class _Unified:
 
     def render(self) -> str:
         root = Class(class_name(self.graph.model), "nn.Module")
-        root.doc = (
-            f"The whole model: {', '.join(self.graph.surfaces[:12])}{', …' if len(self.graph.surfaces) > 12 else ''}."
-        )
-        root.constants = [_wrapped_list("SURFACES", self.graph.surfaces)]
+        root.doc = "The whole model; `forward` routes rows to their surfaces, and each surface has a method of its own."
+        root.constants = [_wrapped_tuple("SURFACES", self.graph.surfaces)]
         root.parameters = ", seed: int = 0"
         writer = self._writer(self.plan)
         root.functions.append(self._forward(writer))
@@ -235,10 +234,10 @@ def _tuple(names: Sequence[str]) -> tuple[str, str]:
     return value, f"tuple[{', '.join(['Tensor'] * len(names))}]"
 
 
-def _wrapped_list(name: str, items: Iterable[str]) -> str:
+def _wrapped_tuple(name: str, items: Iterable[str]) -> str:
     shown = [f'"{item}"' for item in items]
-    line = f"{name} = [{', '.join(shown)}]"
-    return line if len(line) <= 110 else "\n        ".join([f"{name} = [", *(f"{item}," for item in shown)]) + "\n    ]"
+    line = f"{name} = ({', '.join(shown)},)" if len(shown) == 1 else f"{name} = ({', '.join(shown)})"
+    return line if len(line) <= 110 else "\n        ".join([f"{name} = (", *(f"{item}," for item in shown)]) + "\n    )"
 
 
 # ---- one surface -------------------------------------------------------------------------------
@@ -363,7 +362,7 @@ def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> s
     words = {node.id for node in ast.walk(ast.parse(template.render(context))) if isinstance(node, ast.Name)}
     context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
     context["functional"] = "F" in words
-    return template.render(context)
+    return wrap_source(template.render(context))
 
 
 __all__ = ["COUNTS", "place_of", "render_model", "render_surface", "takes_counts", "Part"]

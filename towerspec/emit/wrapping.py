@@ -1,0 +1,91 @@
+"""Long lines of generated code, wrapped at their brackets; what a line means stays."""
+
+from __future__ import annotations
+
+import re
+
+WIDTH = 120
+_PAIRS = {")": "(", "]": "["}
+
+
+def wrap_source(source: str) -> str:
+    """The source with no statement wider than the page, as long as there is a bracket to break it at."""
+    return "\n".join(part for line in source.split("\n") for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+    if len(line) <= WIDTH:
+        return [line]
+    indent, text = re.match(r"( *)(.*)", line).groups()  # type: ignore[union-attr]
+    if text.startswith("#"):
+        return [f"{line[: WIDTH - 1].rstrip()}…"]
+    code, mark, comment = text.partition("  # ")
+    if code.startswith("return ") and _opening(code) is None:
+        code = f"return ({code.removeprefix('return ')})"
+    *lines, last = _broken(code, indent)
+    return [*lines, _fitted(f"{last}{mark}{comment}")]
+
+
+def _fitted(line: str) -> str:
+    return line if len(line) <= WIDTH or "  # " not in line else f"{line[: WIDTH - 1].rstrip()}…"
+
+
+def _broken(code: str, indent: str) -> list[str]:
+    """One item of the last bracket a line, and each of them broken again where it is still too long.
+
+    >>> WIDTH, _broken("x = f(a, [1, 2], g(b, c))", "")
+    (120, ['x = f(', '    a,', '    [1, 2],', '    g(b, c),', ')'])
+    """
+    start = _opening(code)
+    if start is None:
+        return [indent + code]
+    head, inside, tail = code[: start + 1], code[start + 1 : -1], code[-1]
+    hugged = re.fullmatch(r"\[(.*)\]((?:, [\w.-]+)?)", inside)  # a call whose first argument is a list
+    if tail == ")" and hugged and len(_items(hugged[1])) > 1 and _opening(inside[: len(inside) - len(hugged[2])]) == 0:
+        head, inside, tail = f"{head}[", hugged[1], f"]{hugged[2]})"
+    lines = _targets(head, indent)
+    for item in _items(inside):
+        line = f"{indent}    {item},"
+        lines += [line] if len(line) <= WIDTH else [*_inner(item, f"{indent}    ")]
+    return [*lines, indent + tail]
+
+
+def _inner(item: str, indent: str) -> list[str]:
+    *lines, last = _broken(item, indent)
+    return [*lines, f"{last},"]
+
+
+def _targets(head: str, indent: str) -> list[str]:
+    """`a, b, c = f(` with its names in brackets of their own where they alone are too long."""
+    names, equals, call = head.partition(" = ")
+    if len(indent + head) <= WIDTH or not equals or "(" in names:
+        return [indent + head]
+    return [f"{indent}(", *(f"{indent}    {name}," for name in names.split(", ")), f"{indent}) = {call}"]
+
+
+def _opening(code: str) -> int | None:
+    """Where the bracket opens that the code's last letter closes; brackets in texts don't occur in statements."""
+    if not code or code[-1] not in _PAIRS:
+        return None
+    depth = 0
+    for at in range(len(code) - 1, -1, -1):
+        depth += (code[at] in ")]") - (code[at] in "([")
+        if depth == 0:
+            return at
+    return None
+
+
+def _items(inside: str) -> list[str]:
+    """What commas outside of inner brackets separate.
+
+    >>> _items("a, [1, 2], g(b, c)")
+    ['a', '[1, 2]', 'g(b, c)']
+    """
+    items, depth, start = [], 0, 0
+    for at, letter in enumerate(inside):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            items.append(inside[start:at].strip())
+            start = at + 1
+    rest = inside[start:].strip()
+    return [*items, rest] if rest else items
