@@ -72,14 +72,26 @@ surface two {
 surface three { tower from c1 { layers: [4]  head n : count } }
 surface four { tower { head n : count }  calibrate n with piecewise { bins: 4 } by k }
 """
+# More lanes than fit in a row, each of another shape.
+MANY = "model many request { k : category { rows: 9 } } candidate { x : number }\n" + "\n".join(
+    [
+        "trunk { t = mlp(concat(request, x), hidden: [8]) }",
+        *(
+            f"surface s{i} {{ request {{ q : number }} tower {{ layers: [{i + 4}] "
+            f"fuse q after {i % 2} with {('film', 'sum')[i % 2]} head y : binary }} calibrate y with platt by k }}"
+            for i in range(20)
+        ),
+    ]
+)
+TEXTS = {"hostile": HOSTILE, "many": MANY}
 NAMED = {path.stem: path for path in SPECS}
 
 
 def _checked(name: str) -> Checked:
-    return check(NAMED[name]) if name in NAMED else check_text(HOSTILE, "hostile.tower")
+    return check(NAMED[name]) if name in NAMED else check_text(TEXTS[name], f"{name}.tower")
 
 
-@pytest.fixture(params=[*NAMED, "hostile"], scope="module")
+@pytest.fixture(params=[*NAMED, *TEXTS], scope="module")
 def checked(request: pytest.FixtureRequest) -> Checked:
     return _checked(request.param)
 
