@@ -38,7 +38,7 @@ class Part(nn.Module):
 def begin(module: nn.Module, inits: dict[str, tuple[object, ...]]) -> nn.Module:
     """A module from outside whose tensors know how they begin."""
     for name, x in [*module.named_parameters(), *module.named_buffers()]:
-        x.init = (inits[name][0], inits[name][1:])
+        x.init = (inits[name][0], inits[name][1:])  # type: ignore[attr-defined]
     return module
 
 
@@ -46,7 +46,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Fills each tensor from a generator seeded by its own name, so that no other part of the model changes it."""
     with torch.no_grad():
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
-            kind, values = x.init
+            kind, values = x.init  # type: ignore[attr-defined]
             digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
             if kind == "normal":
