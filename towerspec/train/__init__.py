@@ -1,0 +1,1 @@
+"""Training, calibration and evaluation of a spec on a log of impressions; `pip install 'towerspec[train]'`."""
