@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
-from towerspec.emit import torchscript
+from towerspec.emit import constants, torchscript
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model, render_surface
@@ -143,12 +143,13 @@ def _surface(
     model: Model, sliced: Graph, optimised: Graph, options: Options, weights: Mapping[str, Tensor], cases: list[Case]
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     surface = sliced.surface or ""
-    rendered = render_surface(optimised, model.path, options.logits)
+    folded, mine = constants.fold(optimised, weights)
+    rendered = render_surface(folded, model.path, options.logits)
     module = torchscript.load_source(rendered.source, surface)
-    eager = torchscript.fill(getattr(module, rendered.cls)(), weights).eval().requires_grad_(False)
+    eager = torchscript.fill(getattr(module, rendered.cls)(), mine).eval().requires_grad_(False)
     content = torchscript.to_bytes(torchscript.freeze(eager))
     served = torchscript.from_bytes(content)  # what is verified is what the file holds
-    error = verify_surface(sliced, optimised, rendered, eager, served, cases, weights)
+    error = verify_surface(sliced, folded, rendered, eager, served, cases, mine)
     file, source = f"surfaces/{surface}.pt", rendered.source.encode()
     entry = surface_entry(model, optimised, file, content, source, options.logits)
     entry["verified"] = {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}

@@ -29,6 +29,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "log1p": torch.special.log1p,
     "logsigmoid": lambda x: -torch.logaddexp(torch.zeros_like(x), -x),
     "neg": torch.neg,
+    "reciprocal": lambda x: 1.0 / x,
     "relu": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
     "sigmoid": torch.special.expit,
     "sign": torch.sign,
@@ -216,6 +217,12 @@ def _(prim: p.Binary, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
+def _(prim: p.MulAdd, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    a, b, c = args
+    return a * b + c
+
+
+@evaluate.register
 def _(prim: p.Affine, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     return args[0] * prim.scale + prim.offset
 
@@ -265,7 +272,7 @@ def _(prim: p.Detach, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 @evaluate.register
 def _(prim: p.Concat, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat(args, args[0].dim() - 1)
+    return torch.cat(args, args[0].dim() + prim.axis)
 
 
 @evaluate.register

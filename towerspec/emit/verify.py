@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.emit import reference
+from towerspec.emit import reference, torchscript
 from towerspec.emit.python import COUNTS, Rendered
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.types import Level
@@ -82,7 +82,7 @@ def verify_surface(
 
     `model` is the source's module with its weights, `served` what the file holds. Raises `SpecError` (T606).
     """
-    wide = copy.deepcopy(model).double().eval()
+    wide = torchscript.fill(copy.deepcopy(model).double().eval(), weights)
     worst = 0.0
     for case in cases:
         wanted = [case.values[o.prediction] for o in sliced.outputs]

@@ -92,6 +92,12 @@ class Graph:
         keep = self.ancestors(i for o in outputs for i in (o.logit, o.prediction))
         return replace(self, ops=tuple(op for op in self.ops if op.id in keep), outputs=outputs)
 
+    def constants_first(self) -> Graph:
+        """The same graph with inputs and constants before all else, so that a rewrite finds them ready."""
+        early = [op for op in self.ops if op.type.level == Level.CONSTANT or isinstance(op.prim, Input)]
+        ids = {op.id for op in early}
+        return replace(self, ops=(*early, *(op for op in self.ops if op.id not in ids)))
+
     def rewrite(self, rule: Callable[[Op, Rewriter], str | None]) -> Graph:
         """A graph in which each op was offered to `rule`, in order, with its operands already rewritten.
 

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
+from towerspec.passes.cse import share_common
 from towerspec.passes.dead import remove_dead
 from towerspec.passes.features import fold_features
+from towerspec.passes.fold import fold_constants
+from towerspec.passes.fuse import fuse
 from towerspec.passes.hoist import hoist
 from towerspec.passes.inference import drop_training
+from towerspec.passes.join import join_linears
 from towerspec.passes.slice import slice_surface
+from towerspec.passes.split import split_linears
 
 __all__ = ["PIPELINE", "Pass", "optimise", "slice_surface"]
 
@@ -31,7 +36,12 @@ class Pass:
 PIPELINE: tuple[Pass, ...] = (
     Pass("features", fold_features, 1),
     Pass("inference", drop_training, 1),
+    Pass("cse", share_common, 2),
+    Pass("fold", fold_constants, 2),
     Pass("hoist", hoist, 2),
+    Pass("split", split_linears, 2),
+    Pass("join", join_linears, 2),
+    Pass("fuse", fuse, 2),
     Pass("dead", remove_dead, 1),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit._fuser import optimized_execution
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.runtime.inputs import prepare
@@ -49,7 +50,9 @@ class Surface:
                 has no meaning of its own (T707).
         """
         tensors = prepare(self.name, self.entry["inputs"], inputs, strict)
-        with torch.inference_mode():
+        # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
+        # hundreds of milliseconds for the first calls, and more of them whenever shapes change. The switch is a thread's.
+        with torch.inference_mode(), optimized_execution(False):
             results = self.module(*tensors)
         as_tensors = any(isinstance(x, Tensor) for x in inputs.values())
         return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}

@@ -13,6 +13,7 @@ from towerspec.ir.primitives.pointwise import (
     Dropout,
     LayerNorm,
     MaskFill,
+    MulAdd,
     Softmax,
     Unary,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "MaskFill",
     "Matmul",
     "Merge",
+    "MulAdd",
     "Opaque",
     "Param",
     "Pool",

@@ -18,6 +18,7 @@ UNARY = {
     "log1p": "torch.log1p({})",
     "logsigmoid": "F.logsigmoid({})",
     "neg": "-{}",
+    "reciprocal": "torch.reciprocal({})",
     "relu": "F.relu({})",
     "sigmoid": "torch.sigmoid({})",
     "sign": "torch.sign({})",
@@ -77,6 +78,19 @@ class Affine(Primitive):
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
         scaled = args[0] if self.scale == 1.0 else f"{self.scale!r} * {args[0]}"
         return scaled if self.offset == 0.0 else f"{scaled} + {self.offset!r}"
+
+
+@dataclass(frozen=True)
+class MulAdd(Primitive):
+    """`a * b + c` in one sweep over memory."""
+
+    name = "mul_add"
+
+    def infer(self, a: Type, b: Type, c: Type) -> Type:
+        return Type(same_rows(a, b, c), broadcast(a, b, c))
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"torch.addcmul({args[2]}, {args[0]}, {args[1]})"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from towerspec.ir.types import Level, Type
 
 @dataclass(frozen=True)
 class Linear(Primitive):
-    """`x W^T + b` over the last axis: x `S + [I]`, W `[O, I]`, b `[O]`."""
+    """`x W^T + b` over the last axis: x `S + [I]`, W `[O, I]`, b `[O]`; for a vector x, b may be a row's own."""
 
     name = "linear"
 
@@ -22,12 +22,16 @@ class Linear(Primitive):
             f"width {x.shape[-1] if x.shape else 0} meets a weight of {weight.shape[1]}",
         )
         need(all(b.shape == weight.shape[:1] for b in bias), "a linear's bias has the weight's output width")
-        return Type(x.level, (*x.shape[:-1], weight.shape[0]))
+        rows = [b for b in bias if b.level > Level.CONSTANT]
+        need(not rows or len(x.shape) == 1, "a bias of a row's own takes a vector")
+        return Type(same_rows(x, *rows), (*x.shape[:-1], weight.shape[0]))
 
     def flops(self, args: tuple[Type, ...], out: Type) -> int:
         return 2 * out.numel * args[1].shape[1]
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        if len(args) == 3 and types[2].level > Level.CONSTANT:
+            return f"torch.addmm({args[2]}, {args[0]}, {args[1]}.t())"
         return f"F.linear({', '.join(args)})"
 
 

@@ -11,18 +11,27 @@ from towerspec.ir.types import Level, Type
 
 @dataclass(frozen=True)
 class Concat(Primitive):
-    """Joins values along the last axis."""
+    """Joins values along an axis, counted from the end."""
 
     name = "concat"
+    axis: int = -1
 
     def infer(self, *args: Type) -> Type:
         need(len(args) > 0, "nothing to concatenate")
-        need(len({a.shape[:-1] for a in args}) == 1, "shapes differ before the last axis")
+        need(-len(args[0].shape) <= self.axis < 0, "there is no such axis")
+        need(len({self._others(a) for a in args}) == 1, "shapes differ on the other axes")
         need(len({min(a.level, 1) for a in args}) == 1, "a constant needs an expand before a concat")
-        return Type(same_rows(*args), (*args[0].shape[:-1], sum(a.shape[-1] for a in args)), args[0].dtype)
+        shape = list(args[0].shape)
+        shape[self.axis] = sum(a.shape[self.axis] for a in args)
+        return Type(same_rows(*args), tuple(shape), args[0].dtype)
+
+    def _others(self, x: Type) -> tuple[int, ...]:
+        shape = list(x.shape)
+        del shape[self.axis]
+        return tuple(shape)
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"torch.cat([{', '.join(args)}], -1)"
+        return f"torch.cat([{', '.join(args)}], {self.axis})"
 
 
 @dataclass(frozen=True)

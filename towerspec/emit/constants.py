@@ -1,0 +1,61 @@
+"""Arithmetic of constants, carried out once when a graph is written: what passes made of the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from towerspec.emit import reference
+from towerspec.ir.graph import Graph, Op
+from towerspec.ir.primitives import Init, Param
+from towerspec.ir.types import Level
+
+FOLDED = "folded"  # where a serving graph keeps them
+_NOWHERE = reference.Rows(0, torch.zeros(0, dtype=torch.int64))
+
+
+def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, Tensor]]:
+    """The graph with each constant that others read as a tensor of its own, and all of its weights by path.
+
+    The arithmetic is in float64, and so are its results: filling a module rounds them once.
+    """
+    made: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    wanted = _wanted(graph)
+    ops: list[Op] = []
+    for op in graph.ops:
+        if op.type.level > Level.CONSTANT or isinstance(op.prim, Param):
+            if isinstance(op.prim, Param):
+                values[op.id] = _wide(weights[op.prim.path])
+            ops.append(op)
+            continue
+        values[op.id] = reference.evaluate(op.prim, _NOWHERE, op, tuple(values[i] for i in op.inputs))
+        if op.id in wanted:
+            path = f"{FOLDED}.{_name(op, made)}"
+            made[path] = values[op.id].contiguous()
+            prim = Param(path, op.type.shape, Init("zeros"), trainable=False, dtype=op.type.dtype)
+            ops.append(replace(op, prim=prim, inputs=(), region=()))
+    folded = replace(graph, ops=tuple(ops)).restrict(graph.outputs)
+    return folded, {p.path: made[p.path] if p.path in made else weights[p.path] for _, p in folded.params}
+
+
+def _wanted(graph: Graph) -> set[str]:
+    """The constants that something which is not constant reads, or that are a head's result themselves."""
+    read = {i for op in graph.ops if op.type.level > Level.CONSTANT for i in op.inputs}
+    return read | {i for o in graph.outputs for i in (o.logit, o.prediction)}
+
+
+def _name(op: Op, taken: Mapping[str, Tensor]) -> str:
+    base = re.sub(r"\W+", "_", op.id).strip("_")
+    name, count = base, 2
+    while f"{FOLDED}.{name}" in taken:
+        name, count = f"{base}_{count}", count + 1
+    return name
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
