@@ -123,9 +123,10 @@ class Rewriter:
         self._taken = {op.id for op in graph.ops}
 
     def keep(self, op: Op) -> str:
-        """Adds an op as it is, its type inferred anew."""
-        types = [self.ops[i].type for i in op.inputs]
-        self.ops[op.id] = replace(op, type=op.prim.infer(*types))
+        """Adds an op as it is, its type and whose it is inferred anew."""
+        operands = [self.ops[i] for i in op.inputs]
+        owner = op.owner or next((o.owner for o in operands if o.owner), None)
+        self.ops[op.id] = replace(op, type=op.prim.infer(*(o.type for o in operands)), owner=owner)
         return op.id
 
     def make(self, like: Op, suffix: str, prim: Primitive, *inputs: str) -> str:
@@ -134,8 +135,7 @@ class Rewriter:
         while name in self._taken:
             name, count = f"{like.id}.{suffix}{count}", count + 1
         self._taken.add(name)
-        owners = {o.owner for i in inputs if (o := self.ops[i]).owner}
-        return self.keep(replace(like, id=name, prim=prim, inputs=inputs, owner=like.owner or next(iter(owners), None)))
+        return self.keep(replace(like, id=name, prim=prim, inputs=inputs))
 
 
 def natural_levels(graph: Graph) -> dict[str, Level]:
