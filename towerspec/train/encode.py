@@ -1,0 +1,294 @@
+"""From a column as a file holds it to the numbers that the generated model takes, whole columns at a time.
+
+Each function gives an array with a row for each of the column's, and raises `Malformed` at the first row that has no
+meaning. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from towerspec.layers.features import PADDING
+from towerspec.layers.heads import Count, Head, Multiclass, Regression
+from towerspec.train.columns import Coding
+
+Array = np.ndarray[Any, Any]
+_FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+_LARGEST = np.iinfo(np.int64).max
+
+
+class Malformed(Exception):
+    """A row without a meaning: its position in the column, what it holds, and what a row has to be."""
+
+    def __init__(self, row: int, value: object, wanted: str) -> None:
+        super().__init__(f"row {row} holds {value!r}, not {wanted}")
+        self.row, self.value, self.wanted = row, value, wanted
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_boolean(kind)
+        or types.is_null(kind)
+    )
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """A column without dictionaries, and with bytes as texts."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        column = pc.cast(column, pa.string())
+    return column
+
+
+# ---- numbers -----------------------------------------------------------------------------------
+
+
+def numbers(column: pa.Array, width: int = 0) -> Array:
+    """Numbers as float32, `[n]` or `[n, width]`; null is NaN.
+
+    >>> numbers(pa.array([3, None])).tolist()
+    [3.0, nan]
+    """
+    if not width:
+        return floats(column).astype(np.float32)
+    column = plain(column)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.float64()))
+    lengths, items = _lengths(column), floats(pc.list_flatten(column))
+    whole = column.is_valid().to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(whole & (lengths != width))
+    if len(wrong):
+        raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), f"a list of {width} numbers")
+    out = np.full((len(column), width), np.nan, dtype=np.float32)
+    out[whole] = items.reshape(-1, width)
+    return out
+
+
+def floats(column: pa.Array) -> Array:
+    """Numbers in float64; null is NaN."""
+    column = plain(column)
+    with np.errstate(over="ignore"):
+        return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy())
+
+
+# ---- ids ---------------------------------------------------------------------------------------
+
+
+def ids(column: pa.Array, coding: Coding, vocabulary: pa.Array | None = None) -> Array:
+    """Raw ids as int64 `[n]`; null is -1.
+
+    >>> ids(pa.array(["NORMAL", None, "LIVE"]), Coding("direct", "", 2, ("AD", "NORMAL"))).tolist()
+    [1, -1, 2]
+    """
+    column = plain(column)
+    if coding.mode == "fitted":
+        if vocabulary is None:
+            raise ValueError(f"the table {coding.table} has no vocabulary yet")
+        return _looked_up(column, vocabulary)
+    if is_text(column.type):
+        return fnv1a(column) if coding.mode == "hash" else _by_values(column, coding.values)
+    return integers(column, wrap=coding.mode == "hash")
+
+
+def integers(column: pa.Array, wrap: bool = False) -> Array:
+    """Whole numbers of any type as int64, null as -1; with `wrap`, 64 unsigned bits keep their bits."""
+    if pa.types.is_uint64(column.type):
+        raw = pc.fill_null(column, 0).to_numpy().astype(np.uint64)
+        whole = raw.view(np.int64).copy() if wrap else np.minimum(raw, np.uint64(_LARGEST)).astype(np.int64)
+        whole[column.is_null().to_numpy(zero_copy_only=False)] = PADDING
+        return np.asarray(whole)
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        values = floats(column)
+        wrong = np.flatnonzero(~np.isnan(values) & ((values != np.floor(values)) | (np.abs(values) > 2**53)))
+        if len(wrong):
+            raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), "a whole number")
+        return np.where(np.isnan(values), PADDING, values).astype(np.int64)
+    return np.asarray(pc.fill_null(pc.cast(column, pa.int64()), PADDING).to_numpy())
+
+
+def _by_values(column: pa.Array, values: Sequence[str]) -> Array:
+    """Texts by the spec's list; others are unknown."""
+    found = pc.fill_null(pc.index_in(column, pa.array(values, column.type)), len(values))
+    return np.asarray(pc.if_else(column.is_null(), PADDING, pc.cast(found, pa.int64())).to_numpy())
+
+
+def _looked_up(column: pa.Array, vocabulary: pa.Array) -> Array:
+    """Each raw id's row in the vocabulary; one that isn't there gets the row after the last."""
+    missing = column.is_null()
+    if not is_text(column.type):
+        column = pa.array(integers(column))
+    if is_text(column.type) != is_text(vocabulary.type):  # whole numbers and texts meet as texts
+        column, vocabulary = pc.cast(column, pa.string()), pc.cast(vocabulary, pa.string())
+    found = pc.fill_null(pc.index_in(column, vocabulary.cast(column.type)), len(vocabulary))
+    return np.asarray(pc.if_else(missing, PADDING, pc.cast(found, pa.int64())).to_numpy())
+
+
+def fnv1a(column: pa.Array) -> Array:
+    """Texts as 64-bit ids: FNV-1a of their UTF-8 bytes, as int64; null is -1.
+
+    >>> hex(int(fnv1a(pa.array(["a"]))[0]) & 2**64 - 1)
+    '0xaf63dc4c8601ec8c'
+    """
+    texts = pc.cast(column, pa.large_string())
+    _, offsets, data = texts.buffers()
+    at = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    content = np.frombuffer(data or b"", dtype=np.uint8)
+    hashes = np.full(len(texts), _FNV_OFFSET, dtype=np.uint64)
+    lengths = np.diff(at)
+    order = np.argsort(-lengths, kind="stable")  # the longest first: those with a byte left are a prefix
+    ends = np.searchsorted(-lengths[order], -np.arange(int(lengths.max(initial=0))), side="left")
+    for position, count in enumerate(ends):
+        rows = order[:count]
+        hashes[rows] = (hashes[rows] ^ content[at[rows] + position]) * _FNV_PRIME
+    whole = hashes.view(np.int64)
+    whole[texts.is_null().to_numpy(zero_copy_only=False)] = PADDING
+    return whole
+
+
+# ---- lists -------------------------------------------------------------------------------------
+
+
+def lists(column: pa.Array, length: int, coding: Coding, vocabulary: pa.Array | None = None) -> Array:
+    """Lists of raw ids as int64 `[n, length]`: each one's newest, then padding; null is empty.
+
+    >>> lists(pa.array([[1, 2, 3], None, [4]]), 2, Coding("direct", "", 9)).tolist()
+    [[2, 3], [-1, -1], [4, -1]]
+    """
+    column = plain(column)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.int64()))
+    lengths = _lengths(column)
+    kept = np.minimum(lengths, length)
+    total = int(kept.sum())
+    first = np.cumsum(kept) - kept
+    position = np.arange(total) - np.repeat(first, kept)
+    picked = np.repeat(np.cumsum(lengths) - kept, kept) + position
+    try:
+        found = ids(plain(pc.list_flatten(column)).take(pa.array(picked, pa.int64())), coding, vocabulary)
+    except Malformed as error:
+        row = int(np.repeat(np.arange(len(kept)), kept)[error.row])
+        raise Malformed(row, error.value, f"a list of ids, each {error.wanted}") from None
+    out = np.full((len(column), length), PADDING, dtype=np.int64)
+    out[np.repeat(np.arange(len(column)), kept), position] = found
+    return out
+
+
+def _lengths(column: pa.Array) -> Array:
+    return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
+
+
+# ---- texts of a CSV file -----------------------------------------------------------------------
+
+_NUMBERS = r"^[-+0-9.eE|;, \[\]]*$"
+TARGETS = {"int": (pa.int64(), "a whole number"), "float": (pa.float64(), "a number"), "text": (pa.string(), "a text")}
+
+
+def guess(column: pa.Array, listed: bool) -> str:
+    """What the cells of a CSV column hold, from its first ones: `int`, `float` or `text`, each a cell or an item."""
+    column = column.drop_null()
+    if listed:
+        numeric = pc.all(pc.match_substring_regex(column, _NUMBERS)).as_py() is not False
+        column = pc.list_flatten(split(column, "int" if numeric else "text"))
+    for name in ("int", "float"):
+        try:
+            pc.cast(pc.utf8_trim_whitespace(column), TARGETS[name][0])
+            return name
+        except pa.ArrowInvalid:
+            pass
+    return "text"
+
+
+def split(column: pa.Array, item: str) -> pa.Array:
+    """Cells as lists of texts: items between `|`, and numbers also between `;`, commas or spaces, or in brackets."""
+    pattern = r" *\| *"
+    if item != "text":
+        column, pattern = pc.utf8_trim(column, characters=" []"), r"[|;, ]+"
+    lists = pc.split_pattern_regex(column, pattern)
+    return pc.if_else(pc.fill_null(pc.equal(column, ""), False), pa.scalar([], lists.type), lists)
+
+
+def from_text(column: pa.Array, item: str, listed: bool) -> pa.Array:
+    """A CSV column of texts as the type that its cells hold."""
+    if listed:
+        column = split(column, item)
+    if item == "text":
+        return column
+    kind, wanted = TARGETS[item]
+
+    def converted(part: pa.Array) -> pa.Array:
+        if listed:
+            return pc.cast(part, pa.list_(kind))
+        return pc.cast(
+            pc.if_else(pc.equal(pc.utf8_trim_whitespace(part), ""), None, pc.utf8_trim_whitespace(part)), kind
+        )
+
+    try:
+        return converted(column)
+    except pa.ArrowInvalid:
+        low, high = 0, len(column)  # the first bad row is in [low, high), found by halving
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                converted(column.slice(low, middle - low))
+                low = middle
+            except pa.ArrowInvalid:
+                high = middle
+        raise Malformed(low, column[low].as_py(), f"a list, each {wanted}" if listed else wanted) from None
+
+
+# ---- labels ------------------------------------------------------------------------------------
+
+
+def labels(column: pa.Array, head: Head, counted: Array) -> Array:
+    """A task's labels as float32 `[n]`: NaN where there is none, and where `counted` (`[n]` bool) is false.
+
+    A multiclass label is a class's index, or one of the head's `values`.
+    """
+    column = plain(column)
+    names = [str(value) for value in getattr(head, "values", None) or ()]
+    if names and is_text(column.type):
+        found = _by_values(column, names).astype(np.float64)
+        found[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    else:
+        found = floats(column)
+    found = np.where(counted, found, np.nan)
+    wrong = np.flatnonzero(~np.isnan(found) & ~_allowed(found, head))
+    if len(wrong):
+        raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), wanted_label(head))
+    return found.astype(np.float32)
+
+
+def _allowed(found: Array, head: Head) -> Array:
+    if isinstance(head, Multiclass):
+        return (found == np.floor(found)) & (found >= 0) & (found < head.width())
+    if isinstance(head, Count):
+        return (found >= 0) & np.isfinite(found)
+    return np.isfinite(found) if isinstance(head, Regression) else (found == 0) | (found == 1)
+
+
+def wanted_label(head: Head) -> str:
+    """What a label of a kind of head has to be, in words."""
+    if isinstance(head, Multiclass):
+        names = ", ".join(str(value) for value in (head.values or ())[:8])
+        return f"one of {names}, or its index" if names else f"a class from 0 to {head.width() - 1}"
+    if isinstance(head, Count):
+        return "a number of 0 or more"
+    return "a finite number" if isinstance(head, Regression) else "0 or 1"

@@ -1,0 +1,222 @@
+"""A log's rows as the generated model takes them, in NumPy, and every mistake in them by file, column and row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from towerspec.check.model import Model
+from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.train.columns import FeatureColumn, LabelColumn, feature_columns, label_columns
+from towerspec.train.encode import Array, Malformed, fnv1a, ids, integers, is_text, labels, lists, numbers
+from towerspec.train.reader import Raw
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns say where, when and together with what a row was shown.
+
+    `surfaces` maps what the surface column holds to the spec's surfaces, where that isn't their names. `request` is
+    used where the log has it; `time` is needed only to split by it.
+    """
+
+    surface: str = "surface"
+    surfaces: Mapping[str, str] = field(default_factory=dict)
+    request: str | None = "request"
+    time: str | None = None
+
+
+BY_NAME = Columns()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows: the features and labels by name, `surface` `[n]` int64, and `request` `[n]` int64 or none."""
+
+    features: Mapping[str, Array]
+    labels: Mapping[str, Array]
+    surface: Array
+    request: Array | None
+
+    def __len__(self) -> int:
+        return len(self.surface)
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays())
+
+    def arrays(self) -> list[Array]:
+        return [
+            *self.features.values(),
+            *self.labels.values(),
+            self.surface,
+            *([] if self.request is None else [self.request]),
+        ]
+
+    def map(self, change: Callable[[Array], Array]) -> Rows:
+        """The same rows with each array changed."""
+        return Rows(
+            {name: change(x) for name, x in self.features.items()},
+            {name: change(x) for name, x in self.labels.items()},
+            change(self.surface),
+            None if self.request is None else change(self.request),
+        )
+
+    def take(self, rows: Array) -> Rows:
+        return self.map(lambda x: x[rows])
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows after rows."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return Rows(
+        {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
+        {name: np.concatenate([part.labels[name] for part in parts]) for name in first.labels},
+        np.concatenate([part.surface for part in parts]),
+        None if first.request is None else np.concatenate([p.request for p in parts if p.request is not None]),
+    )
+
+
+class Encoder:
+    """Encodes raw rows by a spec; `vocabularies` by table path are Arrow arrays of raw ids in row order."""
+
+    def __init__(self, model: Model, columns: Columns, vocabularies: Mapping[str, pa.Array]) -> None:
+        self.columns, self.vocabularies = columns, vocabularies
+        self.surfaces = tuple(model.surfaces)
+        self.features: dict[str, list[FeatureColumn]] = feature_columns(model)
+        self.labels: dict[str, LabelColumn] = label_columns(model)
+
+    @property
+    def listed(self) -> set[str]:
+        """The columns that hold lists."""
+        return {name for name, of in self.features.items() if of[0].width}
+
+    def names(self, only: Sequence[str] | None = None) -> list[str]:
+        """The columns to read: all, or the surface's and some."""
+        extra = [name for name in (self.columns.surface, self.columns.request) if name]
+        return [*extra, *(only if only is not None else [*self.features, *self.labels])]
+
+    def encode(self, raw: Raw, problems: list[Diagnostic] | None = None) -> Rows:
+        """The rows; each column's first mistake goes into `problems`, or all are raised where there are none.
+
+        Raises:
+            SpecError: a value has no meaning (T813), a surface is unknown (T814) or a label out of range (T815).
+        """
+        found: list[Diagnostic] = [] if problems is None else problems
+        before = len(found)
+        surface = self.surface(raw, found)
+        features = {name: self._feature(raw, of, surface, found) for name, of in self.features.items()}
+        targets = {
+            name: self._label(raw, label, surface, features, found)
+            for name, label in self.labels.items()
+            if name in raw.columns
+        }
+        if problems is None and len(found) > before:
+            raise SpecError(*found)
+        return Rows(features, targets, surface, self.request(raw))
+
+    # ---- one column ----------------------------------------------------------------------------
+
+    def surface(self, raw: Raw, problems: list[Diagnostic]) -> Array:
+        """Each row's surface as an index; a row of an unknown one counts as the first's."""
+        if self.columns.surface not in raw.columns:  # a spec of one surface needs no column
+            return np.zeros(len(raw), dtype=np.int64)
+        known = {**{name: i for i, name in enumerate(self.surfaces)}, **self._mapped()}
+        texts = pc.cast(raw.column(self.columns.surface), pa.string())
+        at = pc.index_in(texts, pa.array(list(known), pa.string()))
+        unknown = np.flatnonzero(at.is_null().to_numpy(zero_copy_only=False))
+        if len(unknown):
+            problems.append(self._unknown_surface(raw, int(unknown[0]), texts[int(unknown[0])].as_py(), list(known)))
+        places = np.fromiter(known.values(), dtype=np.int64)
+        return np.asarray(places[pc.fill_null(at, 0).to_numpy()])
+
+    def _mapped(self) -> dict[str, int]:
+        return {raw: self.surfaces.index(name) for raw, name in self.columns.surfaces.items()}
+
+    def _unknown_surface(self, raw: Raw, row: int, value: str | None, known: list[str]) -> Diagnostic:
+        says = "is empty" if value is None else f"says `{value}`"
+        return Diagnostic(
+            "T814",
+            f"{place(raw, row)}: the surface column `{self.columns.surface}` {says}",
+            notes=(f"the spec's surfaces are {listing(self.surfaces)}",),
+            help=did_you_mean(value or "", known)
+            or "map it to one with `--map-surface RAW=NAME`, or leave the row out",
+        )
+
+    def request(self, raw: Raw) -> Array | None:
+        """Each row's request as a number, if the log says; texts are hashed."""
+        if self.columns.request is None or self.columns.request not in raw.columns:
+            return None
+        column = raw.column(self.columns.request)
+        return fnv1a(column) if is_text(column.type) else integers(column, wrap=True)
+
+    def _feature(self, raw: Raw, of: list[FeatureColumn], surface: Array, problems: list[Diagnostic]) -> Array:
+        try:
+            out = self.feature(raw, of[0])
+            for other in of[1:]:  # declared once by each surface: the same column, but a table of its own
+                if other.coding != of[0].coding:
+                    here = np.isin(surface, other.surfaces)
+                    out[here] = self.feature(raw, other)[here]
+            return out
+        except Malformed as error:
+            problems.append(malformed(raw, of[0].name, error))
+            return np.zeros((len(raw), *of[0].kind.shape()), dtype=np.float32 if of[0].coding is None else np.int64)
+
+    def feature(self, raw: Raw, of: FeatureColumn) -> Array:
+        """One feature's values, `[n]` or `[n, width]`; raises `Malformed`."""
+        column = raw.column(of.name, of.width > 0)
+        if of.coding is None:
+            return numbers(column, of.width)
+        vocabulary = self.vocabularies.get(of.coding.table)
+        if of.coding.mode == "fitted" and vocabulary is None:
+            raise SpecError(
+                Diagnostic(
+                    "T817",
+                    f"the ids of `{of.coding.table}` are fitted, and nothing says what they were fitted to",
+                    help="fit the log first, or give the run's vocabularies",
+                )
+            )
+        return lists(column, of.width, of.coding, vocabulary) if of.width else ids(column, of.coding, vocabulary)
+
+    def _label(
+        self, raw: Raw, of: LabelColumn, surface: Array, features: Mapping[str, Array], problems: list[Diagnostic]
+    ) -> Array:
+        try:
+            return labels(raw.column(of.name), of.kind, counted(of, surface, features))
+        except Malformed as error:
+            problems.append(malformed(raw, of.name, error, "T815"))
+            return np.full(len(raw), np.nan, dtype=np.float32)
+
+
+def counted(label: LabelColumn, surface: Array, features: Mapping[str, Array]) -> Array:
+    """The rows (`[n]` bool) that have a task: those of a surface, and of a branch's arm, with a head of its name."""
+    out = np.zeros(len(surface), dtype=bool)
+    for index, arms in label.places:
+        here = surface == index
+        for arm in arms:
+            key = features[arm.key]
+            here = here & (np.isin(key, arm.ids) if arm.ids else ~np.isin(key, arm.others))
+        out |= here
+    return out
+
+
+def place(raw: Raw, row: int) -> str:
+    """A row as people count them: from 1, without a CSV file's header."""
+    return f"`{raw.file}`, row {int(raw.rows[row]) + 1:,}"
+
+
+def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Diagnostic:
+    """The diagnostic for a value without a meaning."""
+    shown = repr(error.value) if len(repr(error.value)) <= 60 else f"{repr(error.value)[:60]}…"
+    what = "label" if code == "T815" else "column"
+    return Diagnostic(
+        code,
+        f"{place(raw, error.row)}: the {what} `{column}` holds {shown}",
+        notes=(f"it takes {error.wanted}, or null",),
+    )

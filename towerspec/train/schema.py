@@ -1,0 +1,112 @@
+"""Whether a log has the columns that a spec needs, with types that can hold them; known before any row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.train.columns import FeatureColumn, LabelColumn
+from towerspec.train.encode import is_list, is_number, is_text
+from towerspec.train.reader import File
+from towerspec.train.rows import Encoder
+
+_WORDS = {"int": "whole numbers", "float": "numbers", "text": "texts"}
+
+
+def check_schema(files: Sequence[File], encoder: Encoder) -> None:
+    """Raises `SpecError` with all that is wrong with the files' columns: missing (T811), of the wrong type (T812)."""
+    problems = list(_mapping(encoder))
+    seen: set[tuple[str, str]] = set()
+    for file in files:
+        for column, problem in _file(file, encoder):
+            if (problem.code, column) not in seen:  # once for a folder of files that look the same
+                seen.add((problem.code, column))
+                problems.append(problem)
+    if problems:
+        raise SpecError(*problems)
+
+
+def _mapping(encoder: Encoder) -> Iterator[Diagnostic]:
+    for raw, name in encoder.columns.surfaces.items():
+        if name not in encoder.surfaces:
+            yield Diagnostic(
+                "T814",
+                f"`{raw}` is mapped to the surface `{name}`, which the spec doesn't have",
+                notes=(f"its surfaces are {listing(encoder.surfaces)}",),
+                help=did_you_mean(name, encoder.surfaces),
+            )
+
+
+def _file(file: File, encoder: Encoder) -> Iterator[tuple[str, Diagnostic]]:
+    names = file.schema.names
+    columns = encoder.columns
+    if columns.surface not in names and len(encoder.surfaces) > 1:
+        yield columns.surface, _missing(file, columns.surface, "which says each row's surface", names)
+    if columns.time is not None and columns.time not in names:
+        yield columns.time, _missing(file, columns.time, "which says each row's time", names)
+    for name, features in encoder.features.items():
+        if name not in names:
+            yield name, _missing(file, name, f"which the feature `{name}` reads", names)
+        elif (wanted := _feature_wants(file, features[0])) is not None:
+            yield name, _wrong(file, name, f"the {features[0].kind.kind} `{name}`", wanted)
+    for name, label in encoder.labels.items():
+        if name not in names:
+            if not label.optional:
+                yield name, _missing(file, name, f"which holds the labels of `{name}`", names)
+        elif (wanted := _label_wants(file, label)) is not None:
+            yield name, _wrong(file, name, f"the {label.kind.kind} head `{name}`", wanted)
+
+
+def _missing(file: File, name: str, use: str, names: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        "T811",
+        f"`{file.path}` has no column `{name}`, {use}",
+        notes=(f"its columns are {listing(names)}",),
+        help=did_you_mean(name, names),
+    )
+
+
+def _wrong(file: File, name: str, reader: str, wanted: str) -> Diagnostic:
+    held = _WORDS[file.items[name]] if name in file.items else f"the type {file.schema.field(name).type}"
+    return Diagnostic(
+        "T812",
+        f"the column `{name}` of `{file.path}` has the wrong type for {reader}",
+        notes=(f"it holds {held}, and takes {wanted}",),
+    )
+
+
+def _held(file: File, name: str, listed: bool) -> tuple[pa.DataType, bool]:
+    """The type of a column's cells, or of its lists' items, and whether it is one of lists."""
+    kind = file.schema.field(name).type
+    if name in file.items:
+        return {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}[file.items[name]], listed
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if is_list(kind):
+        item = kind.value_type
+        return (item.value_type if pa.types.is_dictionary(item) else item), True
+    return kind, listed and pa.types.is_null(kind)
+
+
+def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
+    """What the column should hold, in words, where it doesn't."""
+    listed = feature.width > 0
+    kind, is_listed = _held(file, feature.name, listed)
+    text = is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if feature.coding is None:
+        fits, items = is_number(kind), "numbers"
+    elif feature.coding.mode == "direct" and not feature.coding.values:
+        fits, items = is_number(kind), "whole numbers; texts take `values`, `ids: hash` or `ids: fitted`"
+    else:
+        fits, items = is_number(kind) or text, "whole numbers or texts"
+    if fits and is_listed == listed:
+        return None
+    return f"lists of {items}" if listed else items
+
+
+def _label_wants(file: File, label: LabelColumn) -> str | None:
+    kind, listed = _held(file, label.name, False)
+    if listed or not (is_number(kind) or (is_text(kind) and getattr(label.kind, "values", None))):
+        return "numbers, or the classes' names" if getattr(label.kind, "values", None) else "numbers"
+    return None
