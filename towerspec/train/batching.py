@@ -40,15 +40,15 @@ def drawn(rows: Rows, shuffle: bool, weights: Array, generator: np.random.Genera
 
 
 def deal(parts: Iterator[tuple[Rows, Array]], size: int, rank: int, world: int) -> Iterator[Rows]:
-    """This rank's share of each `size * world` rows: the same number of shares on every rank."""
+    """This rank's share of each `size` rows: equally many shares on every rank, and none more than a row larger."""
     left: Rows | None = None
     for rows, order in parts:
         if left is not None:
             order = np.concatenate([np.arange(len(left)), order + len(left)])
             rows = join([left, rows])
-        full = len(order) // (size * world) * size * world
-        for start in range(rank * size, full, size * world):
-            yield rows.take(order[start : start + size])
+        full = len(order) // size * size
+        for start in range(0, full, size):
+            yield rows.take(np.array_split(order[start : start + size], world)[rank])
         left = rows.take(order[full:]) if full < len(order) else None
     if left is not None:
         yield left.take(np.array_split(np.arange(len(left)), world)[rank])

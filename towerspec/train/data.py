@@ -98,7 +98,15 @@ class Log:
         return replace(self, encoder=encoder, _kept=[])
 
     def fit(self) -> Fitted:
-        """What training fits to these rows before it begins: statistics and vocabularies."""
+        """What training fits to these rows before it begins: statistics and vocabularies. It is done once.
+
+        Raises:
+            SpecError: a number or an id has no meaning (T813), or a surface is unknown (T814).
+        """
+        return self._fitted
+
+    @functools.cached_property
+    def _fitted(self) -> Fitted:
         from towerspec.train.fitting import fit
 
         return fit(self)
@@ -146,10 +154,9 @@ class Log:
         """Batches of `size` rows, the last one smaller: in file order, or shuffled by a seed.
 
         `weights` says how often a surface's rows are drawn: 0.5 keeps about half of them, 2 gives each twice; the seed
-        decides which. With several ranks, each batch of `world * size` rows is dealt out among them, so that all ranks
-        make equally many batches, each row goes to one of them, and the rows of a step don't depend on their number;
-        of the last rows a rank may get none. A log that doesn't fit into the cache is shuffled by row groups, and
-        within a buffer.
+        decides which. With several ranks, each batch is dealt out among them, so that all ranks make equally many,
+        each row goes to one rank, and the rows of a step don't depend on how many ranks there are; of the last batch
+        a rank may get no row. A log that doesn't fit into the cache is shuffled by row groups, and within a buffer.
 
         Raises:
             SpecError: as `encoded`.
