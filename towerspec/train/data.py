@@ -25,7 +25,7 @@ from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array
 from towerspec.train.reader import File, Piece, Raw, Window, open_files, stream
-from towerspec.train.rows import BY_NAME, Columns, Encoder, Rows, join
+from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_schema
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ class Log:
         """
         total = np.zeros(len(self.encoder.surfaces), dtype=np.int64)
         for raw in self.raw(self.encoder.names(only=())):
-            problems: list[Diagnostic] = []
+            problems = Problems()
             total += np.bincount(self.encoder.surface(raw, problems), minlength=len(total))
-            if problems:
-                raise SpecError(*problems)
+            problems.check()
         return {name: int(count) for name, count in zip(self.encoder.surfaces, total, strict=True)}
 
     @functools.cached_property

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
-from towerspec.diagnostics import SpecError
 from towerspec.layers.features import Number
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.encode import Array, Malformed, integers, is_text, plain
-from towerspec.train.rows import Encoder, malformed
+from towerspec.train.rows import Encoder, Problems, malformed
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from towerspec.train.data import Log
 
 SAMPLE = 1 << 20  # values from which quantiles are taken: all of them up to here, then a uniform sample
@@ -40,8 +39,18 @@ class Fitted:
 
 def fit(log: Log) -> Fitted:
     """Fits to all rows of a log: each feature to the rows of the surfaces that have it, missing values left out."""
+    import torch
+
+    moments, tables = collected(log)
+    found = {path: x for m in moments for path, x in m.result().items() if path in log.parameters}
+    statistics = {path: torch.from_numpy(x) for path, x in found.items()}
+    return Fitted(statistics, {path: counts.result() for path, counts in tables.items()})
+
+
+def collected(log: Log, numbers: bool = True) -> tuple[list[Moments], dict[str, Counts]]:
+    """Reads a log once, for its numbers' moments, if asked for, and its fitted tables' raw ids; needs no torch."""
     features = [f for of in log.encoder.features.values() for f in of]
-    moments = [Moments(f) for f in features if isinstance(f.kind, Number) and _has_statistics(f.kind)]
+    moments = [Moments(f) for f in features if numbers and isinstance(f.kind, Number) and _has_statistics(f.kind)]
     tables: dict[str, Counts] = {}
     collect: list[tuple[FeatureColumn, Moments | Counts]] = [(m.feature, m) for m in moments]
     for feature in features:
@@ -49,22 +58,17 @@ def fit(log: Log) -> Fitted:
             counts = tables.setdefault(feature.coding.table, Counts(feature.coding.rows))
             collect.append((feature, counts))
     names = [feature.name for feature, _ in collect]
-    for raw in log.raw(log.encoder.names(only=names)):
-        problems: list[Any] = []
+    for raw in log.raw(log.encoder.names(only=names)) if names else ():
+        problems = Problems()
         surface = log.encoder.surface(raw, problems)
         for feature, into in collect:
             here = raw.take(np.flatnonzero(np.isin(surface, feature.surfaces)))
             try:
                 into.add(_values(log.encoder, here, feature))
             except Malformed as error:
-                problems.append(malformed(here, feature.name, error))
-        if problems:
-            raise SpecError(*problems)
-    found = {path: x for m in moments for path, x in m.result().items() if path in log.parameters}
-    return Fitted(
-        {path: torch.from_numpy(x) for path, x in found.items()},
-        {path: counts.result() for path, counts in tables.items()},
-    )
+                problems.add(feature.name, malformed(here, feature.name, error))
+        problems.check()
+    return moments, tables
 
 
 def _has_statistics(kind: Number) -> bool:
@@ -202,6 +206,11 @@ class Counts:
             a, b = a.cast(text), b.cast(text)
         both = pa.concat_tables([a, b]).group_by("id").aggregate([("count", "sum")])
         return both.select(["id", "count_sum"]).rename_columns(["id", "count"])
+
+    @property
+    def distinct(self) -> int:
+        """How many different ids there are."""
+        return 0 if self.found is None else self.found.num_rows
 
     def result(self) -> list[Any]:
         """The most frequent ids first, equally frequent ones in their own order."""

@@ -83,6 +83,18 @@ def join(parts: Sequence[Rows]) -> Rows:
     )
 
 
+class Problems(dict[str, Diagnostic]):
+    """The first mistake of each column, by its name."""
+
+    def add(self, column: str, problem: Diagnostic) -> None:
+        self.setdefault(column, problem)
+
+    def check(self) -> None:
+        """Raises `SpecError` with all of them, if there are any."""
+        if self:
+            raise SpecError(*self.values())
+
+
 class Encoder:
     """Encodes raw rows by a spec; `vocabularies` by table path are Arrow arrays of raw ids in row order."""
 
@@ -102,14 +114,13 @@ class Encoder:
         extra = [name for name in (self.columns.surface, self.columns.request) if name]
         return [*extra, *(only if only is not None else [*self.features, *self.labels])]
 
-    def encode(self, raw: Raw, problems: list[Diagnostic] | None = None) -> Rows:
-        """The rows; each column's first mistake goes into `problems`, or all are raised where there are none.
+    def encode(self, raw: Raw, problems: Problems | None = None) -> Rows:
+        """The rows; mistakes go into `problems`, or are raised where nothing collects them.
 
         Raises:
             SpecError: a value has no meaning (T813), a surface is unknown (T814) or a label out of range (T815).
         """
-        found: list[Diagnostic] = [] if problems is None else problems
-        before = len(found)
+        found = Problems() if problems is None else problems
         surface = self.surface(raw, found)
         features = {name: self._feature(raw, of, surface, found) for name, of in self.features.items()}
         targets = {
@@ -117,13 +128,13 @@ class Encoder:
             for name, label in self.labels.items()
             if name in raw.columns
         }
-        if problems is None and len(found) > before:
-            raise SpecError(*found)
+        if problems is None:
+            found.check()
         return Rows(features, targets, surface, self.request(raw))
 
     # ---- one column ----------------------------------------------------------------------------
 
-    def surface(self, raw: Raw, problems: list[Diagnostic]) -> Array:
+    def surface(self, raw: Raw, problems: Problems) -> Array:
         """Each row's surface as an index; a row of an unknown one counts as the first's."""
         if self.columns.surface not in raw.columns:  # a spec of one surface needs no column
             return np.zeros(len(raw), dtype=np.int64)
@@ -132,7 +143,8 @@ class Encoder:
         at = pc.index_in(texts, pa.array(list(known), pa.string()))
         unknown = np.flatnonzero(at.is_null().to_numpy(zero_copy_only=False))
         if len(unknown):
-            problems.append(self._unknown_surface(raw, int(unknown[0]), texts[int(unknown[0])].as_py(), list(known)))
+            problem = self._unknown_surface(raw, int(unknown[0]), texts[int(unknown[0])].as_py(), list(known))
+            problems.add(self.columns.surface, problem)
         places = np.fromiter(known.values(), dtype=np.int64)
         return np.asarray(places[pc.fill_null(at, 0).to_numpy()])
 
@@ -156,7 +168,7 @@ class Encoder:
         column = raw.column(self.columns.request)
         return fnv1a(column) if is_text(column.type) else integers(column, wrap=True)
 
-    def _feature(self, raw: Raw, of: list[FeatureColumn], surface: Array, problems: list[Diagnostic]) -> Array:
+    def _feature(self, raw: Raw, of: list[FeatureColumn], surface: Array, problems: Problems) -> Array:
         try:
             out = self.feature(raw, of[0])
             for other in of[1:]:  # declared once by each surface: the same column, but a table of its own
@@ -165,7 +177,7 @@ class Encoder:
                     out[here] = self.feature(raw, other)[here]
             return out
         except Malformed as error:
-            problems.append(malformed(raw, of[0].name, error))
+            problems.add(of[0].name, malformed(raw, of[0].name, error))
             return np.zeros((len(raw), *of[0].kind.shape()), dtype=np.float32 if of[0].coding is None else np.int64)
 
     def feature(self, raw: Raw, of: FeatureColumn) -> Array:
@@ -185,12 +197,12 @@ class Encoder:
         return lists(column, of.width, of.coding, vocabulary) if of.width else ids(column, of.coding, vocabulary)
 
     def _label(
-        self, raw: Raw, of: LabelColumn, surface: Array, features: Mapping[str, Array], problems: list[Diagnostic]
+        self, raw: Raw, of: LabelColumn, surface: Array, features: Mapping[str, Array], problems: Problems
     ) -> Array:
         try:
             return labels(raw.column(of.name), of.kind, counted(of, surface, features))
         except Malformed as error:
-            problems.append(malformed(raw, of.name, error, "T815"))
+            problems.add(of.name, malformed(raw, of.name, error, "T815"))
             return np.full(len(raw), np.nan, dtype=np.float32)
 
 

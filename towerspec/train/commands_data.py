@@ -1,0 +1,123 @@
+"""The commands about data: `data check` and `simulate`. What they run is imported when they run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from towerspec.diagnostics import Diagnostic, SpecError, render
+
+if TYPE_CHECKING:
+    from towerspec.train.data import Columns
+    from towerspec.train.survey import Survey
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COLUMNS = (
+    click.option(
+        "--surface-column", default="surface", show_default=True, metavar="NAME", help="Says which surface a row is of."
+    ),
+    click.option(
+        "--map-surface",
+        "mapping",
+        multiple=True,
+        metavar="RAW=NAME",
+        help="What the surface column holds for the surface NAME; may be repeated.",
+    ),
+    click.option(
+        "--request-column",
+        default="request",
+        show_default=True,
+        metavar="NAME",
+        help="Says which rows were shown together; used if the data have it.",
+    ),
+    click.option("--time-column", metavar="NAME", help="Says when a row was shown."),
+)
+
+
+def column_options(command: F) -> F:
+    """The options that say which columns of a log are what; `columns` makes them a `Columns`."""
+    for option in reversed(_COLUMNS):
+        command = option(command)
+    return command
+
+
+def columns(surface_column: str, mapping: tuple[str, ...], request_column: str, time_column: str | None) -> Columns:
+    """The options of `column_options` as the reader takes them."""
+    from towerspec.train.data import Columns
+
+    pairs = [tuple(item.split("=", 1)) for item in mapping]
+    if any(len(pair) != 2 for pair in pairs):
+        raise click.UsageError("--map-surface takes RAW=NAME")
+    return Columns(surface_column, dict(pairs), request_column, time_column)
+
+
+def needs(package: str, extra: str = "train") -> None:
+    """Raises `SpecError` (T819) where a package isn't installed that a command needs."""
+    import importlib.util
+
+    if importlib.util.find_spec(package) is None:
+        raise SpecError(
+            Diagnostic(
+                "T819",
+                f"this needs the package `{package}`",
+                help=f"install it with `pip install 'towerspec[{extra}]'`",
+            )
+        )
+
+
+@click.group()
+def data() -> None:
+    """Look at training data before training."""
+
+
+@data.command(
+    name="check",
+    epilog="\b\nExamples:\n  towerspec data check ads.tower log/\n"
+    "  towerspec data check ads.tower a.parquet b.parquet --surface-column tab --map-surface 0=home",
+)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Read all of DATA, Parquet or CSV, as SPEC would: what is wrong, rows and rates, missing and unknown values."""
+    needs("pyarrow")
+    from towerspec.check import check
+    from towerspec.train.data import open_log
+    from towerspec.train.survey import survey
+
+    found = survey(open_log(check(spec), paths, columns(**options)))
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+        return
+    click.echo(f"{_surfaces(found)}\n\n{_features(found)}")
+    for warning in found.warnings():
+        click.echo(f"\n{render(warning)}", err=True)
+
+
+def _surfaces(found: Survey) -> str:
+    from towerspec.cli import _table
+
+    tasks = list(dict.fromkeys(name for of in found.tasks.values() for name in of))
+    rows = []
+    for surface, count in found.rows.items():
+        rates = [found.tasks[surface].get(task) for task in tasks]
+        rows.append([surface, f"{count:,}", *("-" if x is None or x.rate is None else f"{x.rate:.4g}" for x in rates)])
+    return _table(["surface", "rows", *tasks], rows)
+
+
+def _features(found: Survey) -> str:
+    from towerspec.cli import _table
+
+    rows = []
+    for values in found.features.values():
+        span = f"{values.low:g} to {values.high:g}" if values.values else "-"
+        unknown = f"{values.unknown / max(values.values, 1):.2%}" if values.feature.coding else "-"
+        missing = f"{values.missing / max(values.rows, 1):.2%}"
+        rows.append([values.feature.name, values.feature.kind.kind, missing, unknown, span])
+    return _table(["feature", "kind", "missing", "unknown", "range"], rows)

@@ -1,0 +1,189 @@
+"""What a log holds, before anything is trained on it: rows and rates by surface, missing and unknown values by feature.
+
+It reads every row as training would, so that what is wrong with any of them is known now. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from towerspec.diagnostics import Diagnostic
+from towerspec.layers.features import Number
+from towerspec.layers.heads import Head, Multiclass
+from towerspec.train.columns import FeatureColumn
+from towerspec.train.data import Log
+from towerspec.train.encode import Array
+from towerspec.train.fitting import collected
+from towerspec.train.rows import Problems, Rows
+
+
+@dataclass
+class Task:
+    """One task on one surface: how many rows have a label, their mean, and for classes how many each has."""
+
+    kind: Head
+    rows: int = 0
+    total: float = 0.0
+    classes: Array | None = None
+
+    def add(self, labels: Array) -> None:
+        labels = labels[~np.isnan(labels)].astype(np.float64)
+        self.rows += len(labels)
+        self.total += float(labels.sum())
+        if isinstance(self.kind, Multiclass):
+            counts = np.bincount(labels.astype(np.int64), minlength=self.kind.width())
+            self.classes = counts if self.classes is None else self.classes + counts
+
+    @property
+    def rate(self) -> float | None:
+        """The labels' mean; of classes, the share of the most frequent one."""
+        if not self.rows:
+            return None
+        return float(self.classes.max() / self.rows) if self.classes is not None else self.total / self.rows
+
+
+@dataclass
+class Values:
+    """One feature on the rows that have it: how many values are missing or unknown, and their range."""
+
+    feature: FeatureColumn
+    rows: int = 0
+    missing: int = 0
+    values: int = 0
+    unknown: int = 0
+    clipped: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+    def add(self, x: Array, known: int | None) -> None:
+        """More rows; `known` is how many ids the table knows."""
+        self.rows += len(x)
+        there = np.isfinite(x) if self.feature.coding is None else x != -1
+        if known is not None:
+            there = x >= 0
+        row_has_some = there.reshape(len(x), -1).any(1) if len(x) else there
+        self.missing += int(len(x) - row_has_some.sum())
+        found = x[there]
+        self.values += found.size
+        if not found.size:
+            return
+        self.low, self.high = min(self.low, float(found.min())), max(self.high, float(found.max()))
+        if known is not None:
+            self.unknown += int((found >= known).sum())
+        if isinstance(self.feature.kind, Number) and self.feature.kind.clip:
+            low, high = self.feature.kind.clip
+            self.clipped += int(((found < low) | (found > high)).sum())
+
+
+@dataclass
+class Survey:
+    """What a log holds; `tasks` are by surface and task, `features` by path."""
+
+    rows: dict[str, int]
+    tasks: dict[str, dict[str, Task]]
+    features: dict[str, Values]
+    tables: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The survey for machines, with its warnings."""
+        return {
+            "rows": sum(self.rows.values()),
+            "surfaces": {
+                name: {
+                    "rows": rows,
+                    "tasks": {t: {"rows": x.rows, "rate": x.rate} for t, x in self.tasks[name].items()},
+                }
+                for name, rows in self.rows.items()
+            },
+            "features": {path: _shares(v) for path, v in self.features.items()},
+            "tables": self.tables,
+            "warnings": [d.message for d in self.warnings()],
+        }
+
+    def warnings(self) -> Iterator[Diagnostic]:
+        """What is allowed, and most often a mistake."""
+        for surface, rows in self.rows.items():
+            if not rows:
+                yield _warn(f"the surface `{surface}` has no rows")
+            for task, x in self.tasks[surface].items() if rows else ():
+                if not x.rows:
+                    yield _warn(f"the surface `{surface}` has no label of `{task}`")
+                elif x.kind.loss == "binary_cross_entropy" and x.rate in (0.0, 1.0):
+                    yield _warn(f"all labels of `{task}` on the surface `{surface}` are {int(x.rate or 0)}")
+        for v in self.features.values():
+            yield from _feature_warnings(v)
+        for path, table in self.tables.items():
+            if table["ids"] > table["rows"]:
+                beyond = table["ids"] - table["rows"]
+                yield _warn(
+                    f"`{path}` has {table['rows']:,} rows for {table['ids']:,} ids; the rarest {beyond:,} are unknown"
+                )
+
+
+def _shares(v: Values) -> dict[str, Any]:
+    return {
+        "rows": v.rows,
+        "missing": v.missing / v.rows if v.rows else None,
+        "unknown": v.unknown / v.values if v.values else None,
+        "range": [v.low, v.high] if v.values else None,
+    }
+
+
+def _warn(message: str, *notes: str) -> Diagnostic:
+    return Diagnostic("T818", message, notes=notes, severity="warning")
+
+
+def _feature_warnings(v: Values) -> Iterator[Diagnostic]:
+    name = v.feature.name
+    if v.rows and v.missing == v.rows:
+        yield _warn(f"the feature `{name}` is missing in every row that could have it")
+    elif v.values > 1 and v.low == v.high and v.feature.coding is None:
+        yield _warn(f"the feature `{name}` is {v.low:g} in every row")
+    if v.unknown > 0.5 * v.values:
+        known = v.feature.coding.rows if v.feature.coding else 0
+        note = f"its table knows the ids from 0 to {known - 1:,}, and the data's go up to {v.high:,.0f}"
+        yield _warn(f"most ids of the feature `{name}` are unknown: {v.unknown:,} of {v.values:,}", note)
+    if v.clipped > 0.5 * v.values:
+        yield _warn(f"most values of the feature `{name}` lie outside its `clip`")
+
+
+def survey(log: Log) -> Survey:
+    """Reads the whole log twice where ids are fitted, once otherwise.
+
+    Raises:
+        SpecError: what is wrong with it, the first mistake of each column (T813 to T815).
+    """
+    _, counts = collected(log, numbers=False)
+    log = log.with_vocabularies({path: found.result() for path, found in counts.items()})
+    features = {f.path: Values(f) for of in log.encoder.features.values() for f in of}
+    tasks: dict[str, dict[str, Task]] = {}
+    for index, surface in enumerate(log.encoder.surfaces):
+        tasks[surface] = {n: Task(label.kind) for n, label in log.encoder.labels.items() if index in label.surfaces}
+    rows = dict.fromkeys(log.encoder.surfaces, 0)
+    problems = Problems()
+    for raw in log.raw(log.encoder.names()):
+        _add(log.encoder.encode(raw, problems), log, rows, tasks, features)
+    problems.check()
+    tables = {path: {"rows": found.rows, "ids": found.distinct} for path, found in counts.items()}
+    return Survey(rows, tasks, features, tables)
+
+
+def _add(
+    part: Rows, log: Log, rows: dict[str, int], tasks: dict[str, dict[str, Task]], features: dict[str, Values]
+) -> None:
+    for index, surface in enumerate(log.encoder.surfaces):
+        here = part.surface == index
+        rows[surface] += int(here.sum())
+        for name, task in tasks[surface].items():
+            if name in part.labels:
+                task.add(part.labels[name][here])
+    for values in features.values():
+        coding = values.feature.coding
+        known: int | None = None
+        if coding is not None and coding.mode != "hash":
+            known = len(log.encoder.vocabularies[coding.table]) if coding.mode == "fitted" else coding.rows
+        values.add(part.features[values.feature.name][np.isin(part.surface, values.feature.surfaces)], known)
