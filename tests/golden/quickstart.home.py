@@ -61,9 +61,18 @@ class Home(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tables = Part(items=Part(weight=tensor([10002, 16])))
+        self.folded = Part(
+            trunk_interest_slice_4=tensor([32, 16]),
+            trunk_interest_add=tensor([32, 16]),
+            trunk_interest_sub=tensor([32, 16]),
+            trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
+            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
+            surfaces_home_tower_click_linear_joined_weight=tensor([2, 32]),
+            surfaces_home_tower_click_linear_joined_bias=tensor([2]),
+        )
         self.trunk = Part(
             interest=Part(
-                hidden=nn.ModuleList([Part(weight=tensor([32, 64]), bias=tensor([32]))]),
+                hidden=nn.ModuleList([Part(bias=tensor([32]))]),
                 out=Part(weight=tensor([1, 32]), bias=tensor([1])),
             ),
             shared=Part(
@@ -71,23 +80,12 @@ class Home(nn.Module):
                     Part(weight=tensor([41, 41]), bias=tensor([41])),
                     Part(weight=tensor([41, 41]), bias=tensor([41])),
                 ]),
-                expert=nn.ModuleList([
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
-                ]),
                 gate=Part(home=Part(weight=tensor([3, 41]))),
             ),
         )
         self.features = Part(country=Part(weight=tensor([202, 8])), popularity=Part(mean=tensor([1]), std=tensor([1])))
         self.surfaces = Part(
-            home=Part(
-                tower=Part(
-                    layers=nn.ModuleList([Part(weight=tensor([32, 64]), bias=tensor([32]))]),
-                    click=Part(weight=tensor([1, 32]), bias=tensor([1])),
-                    save=Part(weight=tensor([1, 32]), bias=tensor([1])),
-                ),
-            ),
+            home=Part(tower=Part(layers=nn.ModuleList([Part(weight=tensor([32, 64]), bias=tensor([32]))]))),
         )
 
     def forward(
@@ -110,18 +108,16 @@ class Home(nn.Module):
         history_value_mask = history >= 0  # [R, 20]
         history_value = expand(history_value_mask, n, request)  # [N, 20]
         # trunk.interest  (quickstart.tower:16: interest = din(item, history, hidden: [32]))
-        interest_slice = self.trunk.interest.hidden[0].weight[..., 0:16]  # [32, 16]
-        interest_slice_2 = self.trunk.interest.hidden[0].weight[..., 16:32]  # [32, 16]
-        interest_slice_3 = self.trunk.interest.hidden[0].weight[..., 32:48]  # [32, 16]
-        interest_slice_4 = self.trunk.interest.hidden[0].weight[..., 48:64]  # [32, 16]
-        interest_add = interest_slice + interest_slice_3  # [32, 16]
-        interest_linear_target = F.linear(item_value, interest_add, self.trunk.interest.hidden[0].bias)  # [N, 32]
-        interest_sub = interest_slice_2 - interest_slice_3  # [32, 16]
-        interest_linear_history = F.linear(history_value_embed, interest_sub)  # [R, 20, 32]
+        interest_linear_target = F.linear(
+            item_value,
+            self.folded.trunk_interest_add,
+            self.trunk.interest.hidden[0].bias,
+        )  # [N, 32]
+        interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
         interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
         interest_reshape = item_value.reshape([-1, 1, 16])  # [N, 1, 16]
         interest_mul = interest_reshape * history_value_embed_expand  # [N, 20, 16]
-        interest_linear_product = F.linear(interest_mul, interest_slice_4)  # [N, 20, 32]
+        interest_linear_product = F.linear(interest_mul, self.folded.trunk_interest_slice_4)  # [N, 20, 32]
         interest_reshape_2 = interest_linear_target.reshape([-1, 1, 32])  # [N, 1, 32]
         interest_add_2 = interest_reshape_2 + interest_linear_history_expand  # [N, 20, 32]
         interest_add_3 = interest_add_2 + interest_linear_product  # [N, 20, 32]
@@ -163,40 +159,35 @@ class Home(nn.Module):
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         # trunk.shared.cross  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), expert…
         cross_linear_0 = F.linear(concat, self.trunk.shared.cross[0].weight, self.trunk.shared.cross[0].bias)  # [N, 41]
-        cross_mul = concat * cross_linear_0  # [N, 41]
-        cross_add = cross_mul + concat  # [N, 41]
+        cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0)  # [N, 41]
         cross_linear_1 = F.linear(
-            cross_add,
+            cross_add_mul_add,
             self.trunk.shared.cross[1].weight,
             self.trunk.shared.cross[1].bias,
         )  # [N, 41]
-        cross_mul_2 = concat * cross_linear_1  # [N, 41]
-        cross = cross_mul_2 + cross_add  # [N, 41]
+        cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1)  # [N, 41]
         # trunk.shared  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3,…
-        shared_linear_expert_0_0 = F.linear(
+        shared_linear_expert_0_0_joined = F.linear(
             cross,
-            self.trunk.shared.expert[0][0].weight,
-            self.trunk.shared.expert[0][0].bias,
-        )  # [N, 64]
-        shared_relu = F.relu(shared_linear_expert_0_0)  # [N, 64]
-        shared_linear_expert_1_0 = F.linear(
-            cross,
-            self.trunk.shared.expert[1][0].weight,
-            self.trunk.shared.expert[1][0].bias,
-        )  # [N, 64]
-        shared_relu_2 = F.relu(shared_linear_expert_1_0)  # [N, 64]
-        shared_linear_expert_2_0 = F.linear(
-            cross,
-            self.trunk.shared.expert[2][0].weight,
-            self.trunk.shared.expert[2][0].bias,
-        )  # [N, 64]
-        shared_relu_3 = F.relu(shared_linear_expert_2_0)  # [N, 64]
+            self.folded.trunk_shared_linear_expert_0_0_joined_weight,
+            self.folded.trunk_shared_linear_expert_0_0_joined_bias,
+        )  # [N, 192]
+        shared_linear_expert_0_0_joined_relu = F.relu(shared_linear_expert_0_0_joined)  # [N, 192]
+        shared_linear_expert_0_0_part = shared_linear_expert_0_0_joined_relu[..., 0:64]  # [N, 64]
+        shared_linear_expert_1_0_part = shared_linear_expert_0_0_joined_relu[..., 64:128]  # [N, 64]
+        shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_linear_gate = F.linear(cross, self.trunk.shared.gate.home.weight)  # [N, 3]
         shared_softmax = torch.softmax(shared_linear_gate, -1)  # [N, 3]
-        shared_reshape = shared_softmax.reshape([-1, 1, 3])  # [N, 1, 3]
-        shared_stack = torch.stack([shared_relu, shared_relu_2, shared_relu_3], -2)  # [N, 3, 64]
-        shared_matmul = torch.matmul(shared_reshape, shared_stack)  # [N, 1, 64]
-        shared = shared_matmul.reshape([-1, 64])  # [N, 64]
+        shared_reshape_2 = shared_softmax[..., 0:1]  # [N, 1]
+        shared_reshape_2_2 = shared_reshape_2 * shared_linear_expert_0_0_part  # [N, 64]
+        shared_reshape_2_3 = shared_softmax[..., 1:2]  # [N, 1]
+        shared_reshape_2_4 = torch.addcmul(
+            shared_reshape_2_2,
+            shared_reshape_2_3,
+            shared_linear_expert_1_0_part,
+        )  # [N, 64]
+        shared_reshape_2_5 = shared_softmax[..., 2:3]  # [N, 1]
+        shared = torch.addcmul(shared_reshape_2_4, shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
         # surfaces.home.tower.layers.0  (quickstart.tower:21: tower {)
         layer_0_linear = F.linear(
             shared,
@@ -205,19 +196,15 @@ class Home(nn.Module):
         )  # [N, 32]
         layer_0 = F.relu(layer_0_linear)  # [N, 32]
         # surfaces.home.tower.click  (quickstart.tower:23: head click : binary)
-        click_linear = F.linear(
+        click_linear_joined = F.linear(
             layer_0,
-            self.surfaces.home.tower.click.weight,
-            self.surfaces.home.tower.click.bias,
-        )  # [N, 1]
-        click_sigmoid = torch.sigmoid(click_linear)  # [N, 1]
-        click = click_sigmoid.reshape([-1])  # [N]
+            self.folded.surfaces_home_tower_click_linear_joined_weight,
+            self.folded.surfaces_home_tower_click_linear_joined_bias,
+        )  # [N, 2]
+        click_linear_joined_sigmoid = torch.sigmoid(click_linear_joined)  # [N, 2]
+        click_linear_part = click_linear_joined_sigmoid[..., 0:1]  # [N, 1]
+        click = click_linear_part.reshape([-1])  # [N]
         # surfaces.home.tower.save  (quickstart.tower:24: head save  : binary)
-        save_linear = F.linear(
-            layer_0,
-            self.surfaces.home.tower.save.weight,
-            self.surfaces.home.tower.save.bias,
-        )  # [N, 1]
-        save_sigmoid = torch.sigmoid(save_linear)  # [N, 1]
-        save = save_sigmoid.reshape([-1])  # [N]
+        save_linear_part = click_linear_joined_sigmoid[..., 1:2]  # [N, 1]
+        save = save_linear_part.reshape([-1])  # [N]
         return click, save

@@ -71,20 +71,27 @@ class Search(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tables = Part(items=Part(weight=tensor([10002, 16])))
+        self.folded = Part(
+            trunk_interest_slice_4=tensor([32, 16]),
+            trunk_interest_add=tensor([32, 16]),
+            trunk_interest_sub=tensor([32, 16]),
+            surfaces_search_tower_fuse_intent_linear_gate_columns2=tensor([64, 64]),
+            surfaces_search_tower_click_calibrate_mul_constant2=tensor([1, 32]),
+            surfaces_search_tower_click_calibrate_add_constant=tensor([1]),
+            trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
+            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
+            surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight=tensor([128, 32]),
+            surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias=tensor([128]),
+        )
         self.trunk = Part(
             interest=Part(
-                hidden=nn.ModuleList([Part(weight=tensor([32, 64]), bias=tensor([32]))]),
+                hidden=nn.ModuleList([Part(bias=tensor([32]))]),
                 out=Part(weight=tensor([1, 32]), bias=tensor([1])),
             ),
             shared=Part(
                 cross=nn.ModuleList([
                     Part(weight=tensor([41, 41]), bias=tensor([41])),
                     Part(weight=tensor([41, 41]), bias=tensor([41])),
-                ]),
-                expert=nn.ModuleList([
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
-                    nn.ModuleList([Part(weight=tensor([64, 41]), bias=tensor([64]))]),
                 ]),
                 gate=Part(search=Part(weight=tensor([3, 41]))),
             ),
@@ -99,15 +106,6 @@ class Search(nn.Module):
                         Part(weight=tensor([64, 64]), bias=tensor([64])),
                         Part(weight=tensor([32, 64]), bias=tensor([32])),
                     ]),
-                    fuse_intent=Part(
-                        gate=Part(weight=tensor([64, 96]), bias=tensor([64])),
-                        value=Part(weight=tensor([64, 32]), bias=tensor([64])),
-                    ),
-                    click=Part(
-                        weight=tensor([1, 32]),
-                        bias=tensor([1]),
-                        calibrate=Part(a=tensor([1]), c=tensor([1])),
-                    ),
                 ),
             ),
         )
@@ -133,18 +131,16 @@ class Search(nn.Module):
         history_value_mask = history >= 0  # [R, 20]
         history_value = expand(history_value_mask, n, request)  # [N, 20]
         # trunk.interest  (quickstart.tower:16: interest = din(item, history, hidden: [32]))
-        interest_slice = self.trunk.interest.hidden[0].weight[..., 0:16]  # [32, 16]
-        interest_slice_2 = self.trunk.interest.hidden[0].weight[..., 16:32]  # [32, 16]
-        interest_slice_3 = self.trunk.interest.hidden[0].weight[..., 32:48]  # [32, 16]
-        interest_slice_4 = self.trunk.interest.hidden[0].weight[..., 48:64]  # [32, 16]
-        interest_add = interest_slice + interest_slice_3  # [32, 16]
-        interest_linear_target = F.linear(item_value, interest_add, self.trunk.interest.hidden[0].bias)  # [N, 32]
-        interest_sub = interest_slice_2 - interest_slice_3  # [32, 16]
-        interest_linear_history = F.linear(history_value_embed, interest_sub)  # [R, 20, 32]
+        interest_linear_target = F.linear(
+            item_value,
+            self.folded.trunk_interest_add,
+            self.trunk.interest.hidden[0].bias,
+        )  # [N, 32]
+        interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
         interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
         interest_reshape = item_value.reshape([-1, 1, 16])  # [N, 1, 16]
         interest_mul = interest_reshape * history_value_embed_expand  # [N, 20, 16]
-        interest_linear_product = F.linear(interest_mul, interest_slice_4)  # [N, 20, 32]
+        interest_linear_product = F.linear(interest_mul, self.folded.trunk_interest_slice_4)  # [N, 20, 32]
         interest_reshape_2 = interest_linear_target.reshape([-1, 1, 32])  # [N, 1, 32]
         interest_add_2 = interest_reshape_2 + interest_linear_history_expand  # [N, 20, 32]
         interest_add_3 = interest_add_2 + interest_linear_product  # [N, 20, 32]
@@ -186,40 +182,35 @@ class Search(nn.Module):
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         # trunk.shared.cross  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), expert…
         cross_linear_0 = F.linear(concat, self.trunk.shared.cross[0].weight, self.trunk.shared.cross[0].bias)  # [N, 41]
-        cross_mul = concat * cross_linear_0  # [N, 41]
-        cross_add = cross_mul + concat  # [N, 41]
+        cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0)  # [N, 41]
         cross_linear_1 = F.linear(
-            cross_add,
+            cross_add_mul_add,
             self.trunk.shared.cross[1].weight,
             self.trunk.shared.cross[1].bias,
         )  # [N, 41]
-        cross_mul_2 = concat * cross_linear_1  # [N, 41]
-        cross = cross_mul_2 + cross_add  # [N, 41]
+        cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1)  # [N, 41]
         # trunk.shared  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3,…
-        shared_linear_expert_0_0 = F.linear(
+        shared_linear_expert_0_0_joined = F.linear(
             cross,
-            self.trunk.shared.expert[0][0].weight,
-            self.trunk.shared.expert[0][0].bias,
-        )  # [N, 64]
-        shared_relu = F.relu(shared_linear_expert_0_0)  # [N, 64]
-        shared_linear_expert_1_0 = F.linear(
-            cross,
-            self.trunk.shared.expert[1][0].weight,
-            self.trunk.shared.expert[1][0].bias,
-        )  # [N, 64]
-        shared_relu_2 = F.relu(shared_linear_expert_1_0)  # [N, 64]
-        shared_linear_expert_2_0 = F.linear(
-            cross,
-            self.trunk.shared.expert[2][0].weight,
-            self.trunk.shared.expert[2][0].bias,
-        )  # [N, 64]
-        shared_relu_3 = F.relu(shared_linear_expert_2_0)  # [N, 64]
-        shared_stack = torch.stack([shared_relu, shared_relu_2, shared_relu_3], -2)  # [N, 3, 64]
+            self.folded.trunk_shared_linear_expert_0_0_joined_weight,
+            self.folded.trunk_shared_linear_expert_0_0_joined_bias,
+        )  # [N, 192]
+        shared_linear_expert_0_0_joined_relu = F.relu(shared_linear_expert_0_0_joined)  # [N, 192]
+        shared_linear_expert_0_0_part = shared_linear_expert_0_0_joined_relu[..., 0:64]  # [N, 64]
+        shared_linear_expert_1_0_part = shared_linear_expert_0_0_joined_relu[..., 64:128]  # [N, 64]
+        shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_linear_gate = F.linear(cross, self.trunk.shared.gate.search.weight)  # [N, 3]
         shared_softmax = torch.softmax(shared_linear_gate, -1)  # [N, 3]
-        shared_reshape = shared_softmax.reshape([-1, 1, 3])  # [N, 1, 3]
-        shared_matmul = torch.matmul(shared_reshape, shared_stack)  # [N, 1, 64]
-        shared = shared_matmul.reshape([-1, 64])  # [N, 64]
+        shared_reshape_2 = shared_softmax[..., 0:1]  # [N, 1]
+        shared_reshape_2_2 = shared_reshape_2 * shared_linear_expert_0_0_part  # [N, 64]
+        shared_reshape_2_3 = shared_softmax[..., 1:2]  # [N, 1]
+        shared_reshape_2_4 = torch.addcmul(
+            shared_reshape_2_2,
+            shared_reshape_2_3,
+            shared_linear_expert_1_0_part,
+        )  # [N, 64]
+        shared_reshape_2_5 = shared_softmax[..., 2:3]  # [N, 1]
+        shared = torch.addcmul(shared_reshape_2_4, shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
         # surfaces.search.query  (quickstart.tower:30: query : bag { rows: 5000, dim: 16 })
         query_ids = row_ids(query, 5000, 5000, 5001)  # [R, 16]
         query_embed = F.embedding(query_ids, self.surfaces.search.query.weight)  # [R, 16, 16]
@@ -231,8 +222,7 @@ class Search(nn.Module):
             self.surfaces.search.intent[0].weight,
             self.surfaces.search.intent[0].bias,
         )  # [R, 32]
-        intent_relu = F.relu(intent_linear_0)  # [R, 32]
-        intent = expand(intent_relu, n, request)  # [N, 32]
+        intent = F.relu(intent_linear_0)  # [R, 32]
         # surfaces.search.tower.layers.0  (quickstart.tower:33: tower {)
         layer_0_linear = F.linear(
             shared,
@@ -241,21 +231,22 @@ class Search(nn.Module):
         )  # [N, 64]
         layer_0 = F.relu(layer_0_linear)  # [N, 64]
         # surfaces.search.tower.fuse_intent  (quickstart.tower:35: fuse intent after 1 with gate)
-        fuse_intent_concat = torch.cat([layer_0, intent], -1)  # [N, 96]
-        fuse_intent_linear_gate = F.linear(
-            fuse_intent_concat,
-            self.surfaces.search.tower.fuse_intent.gate.weight,
-            self.surfaces.search.tower.fuse_intent.gate.bias,
+        fuse_intent_linear_gate_request_joined = F.linear(
+            intent,
+            self.folded.surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight,
+            self.folded.surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias,
+        )  # [R, 128]
+        fuse_intent_linear_gate_request_part = fuse_intent_linear_gate_request_joined[..., 0:64]  # [R, 64]
+        fuse_intent_linear_gate_bias = expand(fuse_intent_linear_gate_request_part, n, request)  # [N, 64]
+        fuse_intent_linear_gate_split = torch.addmm(
+            fuse_intent_linear_gate_bias,
+            layer_0,
+            self.folded.surfaces_search_tower_fuse_intent_linear_gate_columns2.t(),
         )  # [N, 64]
-        fuse_intent_sigmoid = torch.sigmoid(fuse_intent_linear_gate)  # [N, 64]
-        fuse_intent_linear_value = F.linear(
-            intent_relu,
-            self.surfaces.search.tower.fuse_intent.value.weight,
-            self.surfaces.search.tower.fuse_intent.value.bias,
-        )  # [R, 64]
-        fuse_intent_linear_value_expand = expand(fuse_intent_linear_value, n, request)  # [N, 64]
-        fuse_intent_mul = fuse_intent_sigmoid * fuse_intent_linear_value_expand  # [N, 64]
-        fuse_intent = layer_0 + fuse_intent_mul  # [N, 64]
+        fuse_intent_sigmoid = torch.sigmoid(fuse_intent_linear_gate_split)  # [N, 64]
+        fuse_intent_linear_value_part = fuse_intent_linear_gate_request_joined[..., 64:128]  # [R, 64]
+        fuse_intent_linear_value_expand = expand(fuse_intent_linear_value_part, n, request)  # [N, 64]
+        fuse_intent = torch.addcmul(layer_0, fuse_intent_sigmoid, fuse_intent_linear_value_expand)  # [N, 64]
         # surfaces.search.tower.layers.1  (quickstart.tower:33: tower {)
         layer_1_linear = F.linear(
             fuse_intent,
@@ -263,15 +254,12 @@ class Search(nn.Module):
             self.surfaces.search.tower.layers[1].bias,
         )  # [N, 32]
         layer_1 = F.relu(layer_1_linear)  # [N, 32]
-        # surfaces.search.tower.click  (quickstart.tower:36: head click : binary)
-        click = F.linear(
-            layer_1,
-            self.surfaces.search.tower.click.weight,
-            self.surfaces.search.tower.click.bias,
-        )  # [N, 1]
         # surfaces.search.tower.click.calibrate  (quickstart.tower:38: calibrate click with platt)
-        calibrate_mul = click * self.surfaces.search.tower.click.calibrate.a  # [N, 1]
-        calibrate_add = calibrate_mul + self.surfaces.search.tower.click.calibrate.c  # [N, 1]
-        calibrate_sigmoid = torch.sigmoid(calibrate_add)  # [N, 1]
-        click_2 = calibrate_sigmoid.reshape([-1])  # [N]
-        return (click_2,)
+        calibrate_add_folded = F.linear(
+            layer_1,
+            self.folded.surfaces_search_tower_click_calibrate_mul_constant2,
+            self.folded.surfaces_search_tower_click_calibrate_add_constant,
+        )  # [N, 1]
+        calibrate_sigmoid = torch.sigmoid(calibrate_add_folded)  # [N, 1]
+        click = calibrate_sigmoid.reshape([-1])  # [N]
+        return (click,)

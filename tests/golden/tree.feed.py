@@ -109,15 +109,12 @@ class Feed(nn.Module):
             item=Part(weight=tensor([102, 8])),
             size=Part(mean=tensor([1])),
         )
-        self.trunk = Part(
-            mixed=nn.ModuleList([Part(weight=tensor([8, 21]), bias=tensor([8]))]),
-            shared=nn.ModuleList([
-                Part(
-                    weight=tensor([8, 8]),
-                    own=Part(feed=Part(weight=tensor([8, 8]), bias=tensor([8]))),
-                    bias=tensor([8]),
-                ),
-            ]),
+        self.trunk = Part(mixed=nn.ModuleList([Part(weight=tensor([8, 21]), bias=tensor([8]))]))
+        self.folded = Part(
+            trunk_shared_add_feed=tensor([8]),
+            trunk_shared_mul_feed=tensor([8, 8]),
+            surfaces_feed_tower_closeup_click_linear_joined_weight=tensor([2, 4]),
+            surfaces_feed_tower_closeup_click_linear_joined_bias=tensor([2]),
         )
         self.surfaces = Part(
             feed=Part(
@@ -132,12 +129,7 @@ class Feed(nn.Module):
                     ),
                     closeup=Part(
                         layers=nn.ModuleList([Part(weight=tensor([4, 8]), bias=tensor([4]))]),
-                        click=Part(
-                            weight=tensor([1, 4]),
-                            bias=tensor([1]),
-                            calibrate=Part(knots=tensor([4, 4]), values=tensor([4, 4])),
-                        ),
-                        watch=Part(weight=tensor([1, 4]), bias=tensor([1])),
+                        click=Part(calibrate=Part(knots=tensor([4, 4]), values=tensor([4, 4]))),
                     ),
                     _else=Part(
                         click=Part(
@@ -186,9 +178,11 @@ class Feed(nn.Module):
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
         mixed = F.relu(mixed_linear_0)  # [N, 8]
         # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
-        shared_add = self.trunk.shared[0].bias + self.trunk.shared[0].own.feed.bias  # [8]
-        shared_mul = self.trunk.shared[0].weight * self.trunk.shared[0].own.feed.weight  # [8, 8]
-        shared_linear_0 = F.linear(mixed, shared_mul, shared_add)  # [N, 8]
+        shared_linear_0 = F.linear(
+            mixed,
+            self.folded.trunk_shared_mul_feed,
+            self.folded.trunk_shared_add_feed,
+        )  # [N, 8]
         shared = F.relu(shared_linear_0)  # [N, 8]
         # surfaces.feed.tower.layers.0  (tree.tower:21: tower {)
         layer_0_linear = F.linear(
@@ -279,11 +273,12 @@ class Feed(nn.Module):
         )  # [N, 4]
         layer_0_2 = F.relu(layer_0_linear)  # [N, 4]
         # surfaces.feed.tower.closeup.click  (tree.tower:29: head click : binary)
-        click = F.linear(
+        click_linear_joined = F.linear(
             layer_0_2,
-            self.surfaces.feed.tower.closeup.click.weight,
-            self.surfaces.feed.tower.closeup.click.bias,
-        )  # [N, 1]
+            self.folded.surfaces_feed_tower_closeup_click_linear_joined_weight,
+            self.folded.surfaces_feed_tower_closeup_click_linear_joined_bias,
+        )  # [N, 2]
+        click = click_linear_joined[..., 0:1]  # [N, 1]
         # surfaces.feed.tower.closeup.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by la…
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
         calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.closeup.click.calibrate.knots)  # [N, 4]
@@ -295,12 +290,8 @@ class Feed(nn.Module):
         calibrate_sigmoid = torch.sigmoid(calibrate_interpolate)  # [N, 1]
         click_2 = calibrate_sigmoid.reshape([-1])  # [N]
         # surfaces.feed.tower.closeup.watch  (tree.tower:30: head watch : regression)
-        watch_linear = F.linear(
-            layer_0_2,
-            self.surfaces.feed.tower.closeup.watch.weight,
-            self.surfaces.feed.tower.closeup.watch.bias,
-        )  # [N, 1]
-        watch = watch_linear.reshape([-1])  # [N]
+        watch_linear_part = click_linear_joined[..., 1:2]  # [N, 1]
+        watch = watch_linear_part.reshape([-1])  # [N]
         return click_2, watch
 
     def _arm_feed_tower_layout__else(

@@ -81,23 +81,12 @@ class Search(nn.Module):
             item=Part(weight=tensor([102, 8])),
             size=Part(mean=tensor([1])),
         )
-        self.trunk = Part(
-            mixed=nn.ModuleList([Part(weight=tensor([8, 21]), bias=tensor([8]))]),
-            shared=nn.ModuleList([
-                Part(
-                    weight=tensor([8, 8]),
-                    bias=tensor([8]),
-                    own=Part(search=Part(weight=tensor([8, 8]), bias=tensor([8]))),
-                ),
-            ]),
-        )
-        self.surfaces = Part(
-            search=Part(
-                tower=Part(
-                    click=Part(weight=tensor([1, 8]), bias=tensor([1])),
-                    buy=Part(weight=tensor([1, 8]), bias=tensor([1])),
-                ),
-            ),
+        self.trunk = Part(mixed=nn.ModuleList([Part(weight=tensor([8, 21]), bias=tensor([8]))]))
+        self.folded = Part(
+            trunk_shared_add_search=tensor([8]),
+            trunk_shared_mul_search=tensor([8, 8]),
+            surfaces_search_tower_click_linear_joined_weight=tensor([2, 8]),
+            surfaces_search_tower_click_linear_joined_bias=tensor([2]),
         )
 
     def forward(
@@ -137,29 +126,28 @@ class Search(nn.Module):
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
         mixed = F.relu(mixed_linear_0)  # [N, 8]
         # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
-        shared_add = self.trunk.shared[0].bias + self.trunk.shared[0].own.search.bias  # [8]
-        shared_mul = self.trunk.shared[0].weight * self.trunk.shared[0].own.search.weight  # [8, 8]
-        shared_linear_0 = F.linear(mixed, shared_mul, shared_add)  # [N, 8]
+        shared_linear_0 = F.linear(
+            mixed,
+            self.folded.trunk_shared_mul_search,
+            self.folded.trunk_shared_add_search,
+        )  # [N, 8]
         shared = F.relu(shared_linear_0)  # [N, 8]
         # surfaces.search.tower.click  (tree.tower:42: head click : binary)
-        click_linear = F.linear(
+        click_linear_joined = F.linear(
             shared,
-            self.surfaces.search.tower.click.weight,
-            self.surfaces.search.tower.click.bias,
-        )  # [N, 1]
-        click_sigmoid = torch.sigmoid(click_linear)  # [N, 1]
+            self.folded.surfaces_search_tower_click_linear_joined_weight,
+            self.folded.surfaces_search_tower_click_linear_joined_bias,
+        )  # [N, 2]
+        click_linear_part = click_linear_joined[..., 0:1]  # [N, 1]
+        click_sigmoid = torch.sigmoid(click_linear_part)  # [N, 1]
         click = click_sigmoid.reshape([-1])  # [N]
         # surfaces.search.tower.buy  (tree.tower:43: head buy   : binary)
-        buy_linear = F.linear(
-            shared,
-            self.surfaces.search.tower.buy.weight,
-            self.surfaces.search.tower.buy.bias,
-        )  # [N, 1]
-        buy_sigmoid = torch.sigmoid(buy_linear)  # [N, 1]
+        buy_linear_part = click_linear_joined[..., 1:2]  # [N, 1]
+        buy_sigmoid = torch.sigmoid(buy_linear_part)  # [N, 1]
         buy = buy_sigmoid.reshape([-1])  # [N]
         # surfaces.search.tower.both  (tree.tower:44: head both  : product(click, buy))
-        both_logsigmoid = F.logsigmoid(click_linear)  # [N, 1]
-        both_logsigmoid_2 = F.logsigmoid(buy_linear)  # [N, 1]
+        both_logsigmoid = F.logsigmoid(click_linear_part)  # [N, 1]
+        both_logsigmoid_2 = F.logsigmoid(buy_linear_part)  # [N, 1]
         both_add = both_logsigmoid + both_logsigmoid_2  # [N, 1]
         both_expm1 = torch.expm1(both_add)  # [N, 1]
         both_neg = -both_expm1  # [N, 1]

@@ -113,6 +113,10 @@ class Graph:
         outputs = tuple(replace(o, logit=place[o.logit], prediction=place[o.prediction]) for o in self.outputs)
         return replace(self, ops=tuple(rewriter.ops.values()), outputs=outputs)
 
+    def without_dead(self) -> Graph:
+        """Without the ops that no output needs."""
+        return self.restrict(self.outputs)
+
 
 class Rewriter:
     """Collects the ops of a graph that a rewrite is building."""

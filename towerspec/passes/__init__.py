@@ -39,10 +39,10 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("cse", share_common, 2),
     Pass("fold", fold_constants, 2),
     Pass("hoist", hoist, 2),
+    Pass("dead", remove_dead, 1),
     Pass("split", split_linears, 2),
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
-    Pass("dead", remove_dead, 1),
 )
 
 

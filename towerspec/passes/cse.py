@@ -22,4 +22,4 @@ def share_common(graph: Graph) -> Graph:
         known[op.prim, op.inputs, op.region] = op.id
         return None
 
-    return graph.rewrite(rule)
+    return graph.rewrite(rule).without_dead()

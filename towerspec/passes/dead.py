@@ -7,4 +7,4 @@ from towerspec.ir.graph import Graph
 
 def remove_dead(graph: Graph) -> Graph:
     """Keeps the ancestors of the outputs, in their order."""
-    return graph.restrict(graph.outputs)
+    return graph.without_dead()

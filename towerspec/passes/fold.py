@@ -31,7 +31,7 @@ def fold_constants(graph: Graph) -> Graph:
             return rewriter.make(op, "folded", MulAdd(), base.id, *write.line(op))
         return None
 
-    return graph.rewrite(rule)
+    return graph.rewrite(rule).without_dead()
 
 
 def _operand(op: Op, rewriter: Rewriter) -> int | None:
@@ -57,16 +57,15 @@ def _folded(write: _Constants, op: Op, at: int, linear: Op) -> str | None:
     """The linear with the op in its weight and bias."""
     x, weight, *bias = linear.inputs
     anchor = bias[0] if bias else write.row_of(weight)
-    if isinstance(op.prim, Affine):
-        scale, shift = write.like(anchor, op.prim.scale), write.like(anchor, op.prim.offset)
-    elif isinstance(op.prim, BatchNorm):
-        scale, shift = write.line(op)
-    else:
-        scale, shift = write.arithmetic(op, at, anchor)
-    moved = write.op(Binary("mul"), bias[0], scale) if bias else None
-    moved = shift if moved is None else write.op(Binary("add"), moved, shift)
-    column = write.op(Reshape((write.width(scale), 1)), scale)
-    return write.rewriter.make(op, "folded", Linear(), x, write.op(Binary("mul"), weight, column), moved)
+    scale, shift = write.line(op) if isinstance(op.prim, BatchNorm) else write.arithmetic(op, at, anchor)
+    moved = bias[0] if bias else None
+    if scale is not None:
+        column = write.op(Reshape((write.width(scale), 1)), scale)
+        weight = write.op(Binary("mul"), weight, column)
+        moved = write.op(Binary("mul"), moved, scale) if moved else None
+    if shift is not None:
+        moved = write.op(Binary("add"), moved or write.like(anchor, 0.0), shift)
+    return write.rewriter.make(op, "folded", Linear(), x, weight, *([moved] if moved else []))
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,20 @@ class _Constants:
         column = self.op(Slice(0, 1), weight)
         return self.op(Reshape((shape[0],)), column)
 
-    def arithmetic(self, op: Op, at: int, anchor: str) -> tuple[str, str]:
-        """The scale and shift of arithmetic with one constant, as wide as the anchor."""
+    def arithmetic(self, op: Op, at: int, anchor: str) -> tuple[str | None, str | None]:
+        """The scale and the shift, where there is one, of arithmetic with fixed numbers or one constant."""
+        if isinstance(op.prim, Affine):
+            scale, shift = op.prim.scale, op.prim.offset
+            return (self.like(anchor, scale) if scale != 1.0 else None, self.like(anchor, shift) if shift else None)
         assert isinstance(op.prim, Binary)
-        constant = self.op(Binary("add"), self.like(anchor, 0.0), op.inputs[1 - at])
-        one, zero = self.like(anchor, 1.0), self.like(anchor, 0.0)
+        constant = op.inputs[1 - at]
         if op.prim.fn == "mul":
-            return constant, zero
+            return constant, None
         if op.prim.fn == "div":
-            return self.op(Unary("reciprocal"), constant), zero
+            return self.op(Unary("reciprocal"), constant), None
         if op.prim.fn == "add":
-            return one, constant
-        return (one, self.op(Unary("neg"), constant)) if at == 0 else (self.like(anchor, -1.0), constant)
+            return None, constant
+        return (None, self.op(Unary("neg"), constant)) if at == 0 else (self.like(anchor, -1.0), constant)
 
     def line(self, op: Op) -> tuple[str, str]:
         """Batch normalisation with running statistics as a scale and a shift."""

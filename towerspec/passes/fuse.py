@@ -18,7 +18,7 @@ def fuse(graph: Graph) -> Graph:
             return None
         return _mixture(op, rewriter) or _mul_add(op, rewriter, single)
 
-    return graph.rewrite(rule)
+    return graph.rewrite(rule).without_dead()
 
 
 def _mul_add(op: Op, rewriter: Rewriter, single: set[str]) -> str | None:

@@ -41,7 +41,7 @@ def join_linears(graph: Graph) -> Graph:
             start = stop
         return None
 
-    return graph.rewrite(rule)
+    return graph.rewrite(rule).without_dead()
 
 
 def _groups(graph: Graph) -> list[Group]:

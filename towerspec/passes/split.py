@@ -47,7 +47,7 @@ def split_linears(graph: Graph) -> Graph:
         x = _joined(rewriter, op, "candidate", [p.id for p in ours])
         return rewriter.make(op, "split", Linear(), x, _columns(rewriter, op, ours, "candidate"), once)
 
-    return graph.rewrite(rule)
+    return graph.rewrite(rule).without_dead()
 
 
 def _pieces(rewriter: Rewriter, id_: str, start: int) -> list[Piece]:
