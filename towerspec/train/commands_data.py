@@ -50,10 +50,10 @@ def columns(surface_column: str, mapping: tuple[str, ...], request_column: str, 
     """The options of `column_options` as the reader takes them."""
     from towerspec.train.data import Columns
 
-    pairs = [tuple(item.split("=", 1)) for item in mapping]
-    if any(len(pair) != 2 for pair in pairs):
+    if any("=" not in item for item in mapping):
         raise click.UsageError("--map-surface takes RAW=NAME")
-    return Columns(surface_column, dict(pairs), request_column, time_column)
+    surfaces = {raw: name for raw, _, name in (item.partition("=") for item in mapping)}
+    return Columns(surface_column, surfaces, request_column, time_column)
 
 
 def needs(package: str, extra: str = "train") -> None:
