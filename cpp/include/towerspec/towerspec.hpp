@@ -5,6 +5,7 @@
 //   for (auto& [head, scores] : search({{"pin_id", pin_ids}, {"country", country}, ...})) { ... }
 #pragma once
 
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
 #include <filesystem>
@@ -53,6 +54,9 @@ class Surface {
   /// The predictions for inputs by name. Throws Error, T702 to T706, and T707 if strict.
   Outputs operator()(const Inputs& inputs, bool strict = false) const {
     const c10::InferenceMode inference;
+    // The compiler has optimised the graph. TorchScript's executor would do so again while it serves: hundreds of
+    // milliseconds for the first calls, and more of them whenever shapes change. The switch is this thread's.
+    const torch::jit::GraphOptimizerEnabledGuard compiled(false);
     std::vector<c10::IValue> arguments;
     for (auto& tensor : boundary_.prepare(inputs, strict)) arguments.emplace_back(std::move(tensor));
     auto module = module_;  // `forward` is not const; a copy shares the graph and its constants
