@@ -21,7 +21,7 @@ import jinja2
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the checkout's own kinds, whatever is installed
 
 from towerspec.layers.base import Kind, kinds, signature
-from towerspec.layers.blocks import Surface, Table, Tower
+from towerspec.layers.blocks import Surface, Table, Tower, Train
 from towerspec.layers.calibrators import Calibrator
 from towerspec.layers.features import Feature
 from towerspec.layers.heads import Head
@@ -29,7 +29,7 @@ from towerspec.layers.heads import Head
 HERE = Path(__file__).parent
 SOURCE, TARGET = HERE / "language.in.md", HERE / "language.md"
 PLACES = {"feature": "features", "layer": "trunk", "fusion": "tower", "head": "tower", "calibrator": "surface"}
-BLOCKS: dict[str, type[Kind]] = {"table": Table, "surface": Surface, "tower": Tower}
+BLOCKS: dict[str, type[Kind]] = {"table": Table, "surface": Surface, "tower": Tower, "train": Train}
 INPUTS = {"Value": ("a vector", "vectors"), "Sequence": ("a sequence", "sequences"),
           "Union": ("a vector or a sequence", "vectors or sequences")}  # fmt: skip
 

@@ -44,7 +44,10 @@ def _example(*lines: str) -> str:
 
 
 # Commands that live elsewhere, imported when they are asked for.
-_ELSEWHERE = {"data": "towerspec.train.commands_data:data"}
+_ELSEWHERE = {
+    "data": "towerspec.train.commands_data:data",
+    "train": "towerspec.train.commands_train:train",
+}
 
 
 class _Commands(click.Group):

@@ -73,7 +73,7 @@ def test_every_kind_has_its_section(category: str, kind: str) -> None:
         assert f"| `{name}` |" in (PAGE if name in ("on", "absent") else section)
 
 
-@pytest.mark.parametrize("name", ["table", "surface", "tower"])
+@pytest.mark.parametrize("name", ["table", "surface", "tower", "train"])
 def test_every_option_of_a_block_is_there(name: str) -> None:
     cls: type[Kind] = kinds("block")[name]
     section = PAGE[PAGE.index(f"\n## {name}\n") :].split("\n## ")[1]

@@ -1,9 +1,9 @@
 """Each row goes through the trunk and its own surface's tower alone, forwards and backwards, on every spec.
 
-That no surface's own can reach another's output is known of every spec before it is ever run: the checker refuses a name
-of another surface (T406, `tests/diagnostics/T406_foreign.tower`), the builder an operation that mixes two surfaces' own
-(T407), and `towerspec.ir.verify` checks each graph anew. The first test states what follows; the others hold the
-generated model to it.
+That no surface's own can reach another's output is known of every spec before it is ever run: the checker refuses a
+name of another surface (T406, `tests/diagnostics/T406_foreign.tower`), the builder an operation that mixes two
+surfaces' own (T407), and `towerspec.ir.verify` checks each graph anew. The first test states what follows; the
+others hold the generated model to it.
 """
 
 from __future__ import annotations

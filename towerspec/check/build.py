@@ -14,7 +14,7 @@ from towerspec.check.params import build
 from towerspec.check.topology import check_topology, in_order
 from towerspec.check.towers import Towers
 from towerspec.diagnostics import Label, Report, Span
-from towerspec.layers.blocks import Surface
+from towerspec.layers.blocks import Surface, Train
 from towerspec.syntax import tree
 
 RESERVED = ("trunk", "tables", "features", "surfaces")
@@ -52,12 +52,30 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
     if spec.name:
         check_usable(spec.name, report)
     complete = len(found) == len(features.features) and len(built) == len(surfaces)
-    model = Model(name, spec.span.source.path, tables, found, tuple(trunk), built, spec.span.source.text, complete)
+    source, train = spec.span.source, _train(by_type[tree.Train], report)
+    model = Model(name, source.path, tables, found, tuple(trunk), built, source.text, complete, train)
     return check_topology(model, complete, report)
 
 
+def _train(nodes: list[tree.Train], report: Report) -> Train:
+    """How the model is trained: the block's options, or the defaults."""
+    for second in nodes[1:]:
+        report.error(
+            "T210",
+            "`train` is defined twice",
+            _word(second, "train"),
+            "defined again here",
+            labels=[Label(_word(nodes[0], "train"), "first defined here")],
+        )
+    if not nodes:
+        return Train()
+    return build(Train, nodes[0].options, _word(nodes[0], "train"), "`train`", report) or Train()
+
+
 def _by_type(items: Iterable[tree.Item]) -> dict[type, list[Any]]:
-    found: dict[type, list[Any]] = {t: [] for t in (tree.Table, tree.FeatureBlock, tree.Trunk, tree.Surface)}
+    found: dict[type, list[Any]] = {
+        t: [] for t in (tree.Table, tree.FeatureBlock, tree.Trunk, tree.Surface, tree.Train)
+    }
     for item in items:
         found.setdefault(type(item), []).append(item)
     return found

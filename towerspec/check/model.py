@@ -7,15 +7,15 @@ here; widths and levels follow when the model is lowered to primitives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from towerspec.diagnostics import Span
 from towerspec.ir.types import Level
 from towerspec.layers.base import Fusion, Layer
-from towerspec.layers.blocks import Tower
+from towerspec.layers.blocks import Tower, Train
 from towerspec.layers.calibrators import Calibrator
-from towerspec.layers.features import Feature
+from towerspec.layers.features import Coded, Feature
 from towerspec.layers.heads import Head
 
 GROUPS = {"request": Level.REQUEST, "candidate": Level.CANDIDATE}
@@ -47,6 +47,7 @@ class TableDef:
     rows: int
     dim: int
     span: Span
+    ids: str = "direct"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class FeatureDef:
     level: Level
     surface: str | None
     span: Span
+
+    def coding(self, tables: Mapping[str, TableDef | None]) -> tuple[str, str, int] | None:
+        """What its ids are, the path of the table that they belong to, and that table's rows; none without ids."""
+        if not isinstance(self.kind, Coded):
+            return None
+        if self.kind.table is not None:
+            table = tables.get(self.kind.table)
+            return (table.ids, f"tables.{table.name}", table.rows) if table else None
+        return self.kind.ids, self.key, (self.kind.own_table() or (0, 0))[0]
 
     def has(self, surface: str) -> bool:
         """Whether a surface has this feature."""
@@ -152,6 +162,7 @@ class Model:
     surfaces: dict[str, SurfaceDef]
     text: str
     complete: bool = True  # whether every feature and surface that the text declares is here
+    train: Train = field(default_factory=Train)  # how it is trained
 
     def group(self, name: str) -> tuple[FeatureDef, ...]:
         """The features that `request` or `candidate` stands for: the shared ones of that level that are vectors."""

@@ -21,7 +21,7 @@ _LARGEST = 2**63 - 1
 # Words that open or join a construct can't name something too: the reader would have to guess which is meant.
 KEYWORDS = (
     "model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface", "tower", "from",
-    "fuse", "after", "with", "branch", "by", "head", "calibrate", "else", "true", "false",
+    "fuse", "after", "with", "branch", "by", "head", "calibrate", "train", "else", "true", "false",
 )  # fmt: skip
 
 
@@ -207,6 +207,9 @@ class Builder:
 
     def _trunk(self, node: LarkTree[Token], span: Span) -> tree.Trunk:
         return tree.Trunk(tuple(self._node(a) for a in _trees(node.children)), span=span)
+
+    def _train(self, node: LarkTree[Token], span: Span) -> tree.Train:
+        return tree.Train(tuple(self._node(o) for o in _trees(node.children)), span=span)
 
     def _body(self, node: Any) -> tuple[Any, ...]:
         return tuple(self._node(c) for c in _trees(node.children)) if node is not None else ()

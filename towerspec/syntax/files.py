@@ -178,3 +178,11 @@ def _named(spec: tree.Spec, report: Report) -> None:
             "not first",
             help="move the `model` line to the top",
         )
+
+
+def sources(path: str | Path) -> list[Path]:
+    """A spec's own file and all that it includes, as resolved paths in the order in which they are read."""
+    path = Path(path)
+    loader = _Loader(path.resolve().parent)
+    loader.load(path, str(path))
+    return list(loader.seen)

@@ -13,7 +13,16 @@ Group = tuple[str, str, tuple[Any, ...], int, int]
 
 def is_block(node: object) -> bool:
     """Whether a construct holds statements between braces."""
-    kinds = (tree.LayerTemplate, tree.SurfaceTemplate, tree.FeatureBlock, tree.Trunk, tree.Tower, tree.Branch, tree.Arm)
+    kinds = (
+        tree.LayerTemplate,
+        tree.SurfaceTemplate,
+        tree.FeatureBlock,
+        tree.Trunk,
+        tree.Tower,
+        tree.Branch,
+        tree.Arm,
+        tree.Train,
+    )
     if isinstance(node, tree.Surface):
         # A surface made from a template may stand without a body.
         return node.template is None or node.span.end > node.template.span.end
@@ -26,6 +35,8 @@ def header(node: Any) -> tuple[str, tuple[Any, ...], int]:
         return node.level, node.features, node.span.start
     if isinstance(node, tree.Trunk):
         return "trunk", node.body, node.span.start
+    if isinstance(node, tree.Train):
+        return "train", node.options, node.span.start
     if isinstance(node, (tree.LayerTemplate, tree.SurfaceTemplate)):
         surface = "surface " if isinstance(node, tree.SurfaceTemplate) else ""
         params = ", ".join(p.name.text + (f": {one_line(p.default)}" if p.default else "") for p in node.params)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from towerspec.diagnostics import Diagnostic, Label, Source, Span
 
 DEEPEST = 64
-DECLARATIONS = ("model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface")
+DECLARATIONS = ("model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface", "train")
 _TOKEN = re.compile(
     r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<open>"[^\n]*)|(?P<word>[^\W\d]\w*)|(?P<bracket>[()\[\]{}])'
 )
@@ -72,7 +72,7 @@ class _Scan:
 
     def _declares(self, text: str, end: int) -> bool:
         """Whether a word inside a bracket can only begin a declaration; the level words open a surface's blocks too."""
-        follows = {"trunk": r"\s*\{", "include": r'\s*"'}.get(text, r"\s+[^\W\d]")
+        follows = {"trunk": r"\s*\{", "train": r"\s*\{", "include": r'\s*"'}.get(text, r"\s+[^\W\d]")
         top = text in DECLARATIONS and text not in ("request", "candidate")
         return top and re.compile(follows).match(self.source.text, end) is not None
 

@@ -225,7 +225,14 @@ class Surface(Node):
     items: tuple[SurfaceItem, ...]
 
 
-Item = Union[Include, Const, LayerTemplate, SurfaceTemplate, Table, FeatureBlock, Trunk, Surface]
+@dataclass(frozen=True)
+class Train(Node):
+    """`train { epochs: 3  seed: 1 }`."""
+
+    options: tuple[Option, ...]
+
+
+Item = Union[Include, Const, LayerTemplate, SurfaceTemplate, Table, FeatureBlock, Trunk, Surface, Train]
 
 
 @dataclass(frozen=True)

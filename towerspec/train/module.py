@@ -9,6 +9,7 @@ from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model
 from towerspec.emit.torchscript import load_source
 from towerspec.ir.graph import Graph
+from towerspec.ir.primitives import Embed, Param
 from towerspec.passes import slice_surface
 
 
@@ -31,3 +32,21 @@ def build_module(checked: Checked, seed: int = 0) -> nn.Module:
 def owners(graph: Graph) -> dict[str, str | None]:
     """For each parameter's path, the surface that it belongs to; none for the trunk's."""
     return {param.path: op.owner for op, param in graph.params}
+
+
+def tables(graph: Graph) -> frozenset[str]:
+    """The paths of the embedding tables: what training changes, and look-ups, and nothing else, read."""
+    read = [(id_, isinstance(op.prim, Embed)) for op in graph.ops for id_ in op.inputs]
+    otherwise = {id_ for id_, looked_up in read if not looked_up}
+    found = [graph.by_id[id_].prim for id_, looked_up in read if looked_up and id_ not in otherwise]
+    return frozenset(prim.path for prim in found if isinstance(prim, Param) and prim.trainable)
+
+
+def shared_layer(graph: Graph) -> list[str]:
+    """The paths of the trained parameters of the trunk's last statement that has any which all surfaces share."""
+    found = [
+        (op.scope, op.prim.path)
+        for op in graph.ops
+        if isinstance(op.prim, Param) and op.prim.trainable and op.owner is None and op.prim.path.startswith("trunk.")
+    ]
+    return [path for scope, path in found if scope == found[-1][0]]

@@ -1,0 +1,93 @@
+"""The command `train`. What it runs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from towerspec.train.commands_data import column_options, columns, needs
+
+if TYPE_CHECKING:
+    from towerspec.train.run import Run
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  towerspec train ads.tower --data log/ --time-column day --valid-from 2024-05-01 -o runs/ads\n"
+    "  towerspec train ads.tower --data train.parquet --valid valid.parquet -o runs/ads --set epochs=3\n"
+    "  towerspec train ads.tower --data train.parquet -o runs/ads --resume"
+)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "data", multiple=True, required=True, type=click.Path(path_type=Path), metavar="PATH",
+    help="Parquet or CSV files, or their folder; may be repeated.",
+)  # fmt: skip
+@click.option("-o", "out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The run folder.")
+@click.option(
+    "--valid", multiple=True, type=click.Path(path_type=Path), metavar="PATH", help="Files of validation rows."
+)
+@click.option("--valid-from", metavar="TIME", help="Rows of `--data` from this time on are for validation.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the spec's `train` block, such as "
+    "epochs=3; may be repeated.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the training that was interrupted in RUN.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="On this machine; or devices.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines; see torchrun.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(1), default=1000, show_default=True, metavar="STEPS",
+    help="Besides after each epoch.",
+)  # fmt: skip
+@click.option(
+    "--logger", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True, help="Form of RUN/logs."
+)
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
+    """Train SPEC on a log of impressions, into a run folder."""
+    needs("pyarrow")
+    needs("lightning")
+    from towerspec.check import check
+    from towerspec.train.data import open_log
+    from towerspec.train.settings import settings
+    from towerspec.train.trainer import Setup, train
+
+    checked = check(spec)
+    model, _ = checked.sound()
+    options = settings(model.train, given["settings"])
+    named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
+    log = open_log(checked, given["data"], named)
+    valid = open_log(checked, given["valid"], named) if given["valid"] else None
+    if given["valid_from"] is not None:
+        if valid is not None:
+            raise click.UsageError("--valid and --valid-from exclude each other")
+        log, valid = log.where(before=given["valid_from"]), log.where(after=given["valid_from"])
+    data = {k: [str(p) for p in given[k]] for k in ("data", "valid")} | {"valid_from": given["valid_from"]}
+    setup = Setup(
+        resume=given["resume"],
+        processes=given["processes"],
+        nodes=given["nodes"],
+        checkpoint_every=given["checkpoint_every"],
+        tensorboard=given["logger"] == "tensorboard",
+        bar=sys.stderr.isatty() and not as_json,
+        say=lambda line: click.echo(line, err=True),
+        data=data,
+    )
+    run = train(checked, log, valid, out, options, setup)
+    if run is not None:
+        _report(run, as_json)
+
+
+def _report(run: Run, as_json: bool) -> None:
+    record = run.record
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    best = record["epochs"][record["best_epoch"] - 1]
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name.count("/") == 1)
+    click.echo(f"best of {len(record['epochs'])} epochs: {record['best_epoch']} ({shown})")
+    click.echo(f"wrote {run.folder}: {run.weights.name}, run.json\nnext: towerspec evaluate {run.folder}")
