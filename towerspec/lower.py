@@ -24,12 +24,12 @@ from towerspec.check.model import (
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.builder import Builder, InterferenceError, Scope, Sequence, Value
 from towerspec.ir.graph import Graph, Output
-from towerspec.ir.primitives import Ids, Input, Merge, Present
+from towerspec.ir.primitives import Hash, Ids, Input, Merge, Present
 from towerspec.ir.types import ShapeError
 from towerspec.layers.base import Tensor, signature
 from towerspec.layers.basic import dense
 from towerspec.layers.calibrators import Cells, Identity
-from towerspec.layers.features import Category, Coded, default_for, table_param
+from towerspec.layers.features import Coded, default_for, table_param
 from towerspec.layers.heads import Product
 
 
@@ -127,7 +127,7 @@ class _Surface:
         if isinstance(kind, Coded) and kind.table is not None and kind.table not in self.model.tables:
             return None  # an unknown table, reported where it is named
         shared = feature.surface is None and kind.on is not None
-        x, table = self._input(feature), self._table(feature, scope)
+        x, table = self._ids(feature, scope), self._table(feature, scope)
         if shared and kind.kind == "sequence":  # its ids are what is absent: all padding
             x = scope.op(Present(kind.on or ()), x, default_for(scope, x.type, "padding"))
             return kind.encode(scope, x, table)
@@ -141,6 +141,11 @@ class _Surface:
         scope = self.lowering.scope(feature.key, self.surface.name, feature.span, feature.surface)
         raw = scope.op(Input(feature.name, feature.level, kind.shape(), kind.dtype), hint="input")
         return raw.expand()
+
+    def _ids(self, feature: FeatureDef, scope: Scope) -> Value:
+        """The input, with ids that are to be hashed as row numbers."""
+        x, coding = scope.use(self._input(feature)), feature.coding(self.model.tables)
+        return scope.op(Hash(coding[2]), x) if coding and coding[0] == "hash" else x
 
     def _table(self, feature: FeatureDef, scope: Scope) -> Value | None:
         if not isinstance(feature.kind, Coded):
@@ -300,16 +305,10 @@ class _Surface:
         if calibrate.by is None:
             return Cells(scope)
         feature = self.model.features[calibrate.by]
-        count = self._rows(feature)
+        count = (feature.coding(self.model.tables) or ("", "", 0))[2]
         # Missing and unknown values share the last cell.
-        key = scope.op(Ids(count, count, count), scope.use(self._input(feature)))
+        key = scope.op(Ids(count, count, count), self._ids(feature, scope))
         return Cells(scope, key, count)
-
-    def _rows(self, feature: FeatureDef) -> int:
-        assert isinstance(feature.kind, Category)
-        if feature.kind.table:
-            return self.model.tables[feature.kind.table].rows
-        return (feature.kind.own_table() or (0, 0))[0]
 
     def _branch(self, branch: BranchDef, scope: Scope, h: Value) -> dict[str, tuple[str, Value, Value]] | None:
         feature = self.model.features[branch.key]

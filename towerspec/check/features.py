@@ -33,7 +33,7 @@ class Features:
         self.tables[node.name.text] = None
         if params is not None:
             self._size(params.rows, params.dim, node.name.text, node)
-            self.tables[node.name.text] = TableDef(node.name.text, params.rows, params.dim, node.name.span)
+            self.tables[node.name.text] = TableDef(node.name.text, params.rows, params.dim, node.name.span, params.ids)
 
     def block(self, node: tree.FeatureBlock, names: Namespace, surface: str | None) -> None:
         """Adds the features of a `request` or `candidate` block, of all surfaces or of one."""

@@ -252,6 +252,7 @@ class Towers:
             feature = None
         if feature:
             self.used.add(feature.key)
+        self._rows_by_number(node, feature)
         arms: list[ArmDef] = []
         labels: dict[str, tree.Arm] = {}
         for arm in node.arms:
@@ -278,6 +279,19 @@ class Towers:
         if feature and isinstance(feature.kind, Category):
             arms = self._exhaustive(node, feature, arms, labels)
         return BranchDef(feature.key, node.key.text, tuple(arms), node.key.span) if feature else None
+
+    def _rows_by_number(self, node: tree.Branch, feature: FeatureDef | None) -> None:
+        """Arms name a key's ids, so these must be known from the spec."""
+        coding = feature.coding(self.tables) if feature else None
+        if feature and coding and coding[0] != "direct":
+            self.report.error(
+                "T408",
+                f"a branch key's ids must be direct, and those of `{feature.name}` are not",
+                node.key.span,
+                f"`ids: {coding[0]}`",
+                labels=[Label(feature.span, "declared here")],
+                help="give it `values: […]`, which the arms can name",
+            )
 
     def _apart(self, name: tree.Name, heads: tuple[tree.Head, ...]) -> None:
         """Reports an arm or a head whose parameters would be named like another part's of the tower."""

@@ -90,6 +90,18 @@ def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     return torch.where(ids < 0, torch.full_like(ids, missing), ids)
 
 
+def hash_ids(ids: Tensor, rows: int) -> Tensor:
+    """A row for any 64-bit id but -1, which is missing: SplitMix64's mix without its lowest bit, modulo the rows.
+
+    A tensor's shift keeps the sign, so the masks take the bits away that it brings in.
+    """
+    z = ids - 7046029254386353131  # + 0x9e3779b97f4a7c15, in 64 bits that wrap around
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * -4658895280553007687  # 0xbf58476d1ce4e5b9
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685  # 0x94d049bb133111eb
+    z = z ^ ((z >> 31) & 0x1FFFFFFFF)
+    return torch.where(ids == -1, ids, ((z >> 1) & 0x7FFFFFFFFFFFFFFF) % rows)
+
+
 def present(x: Tensor, absent: Tensor, surface: Tensor, having: list[int]) -> Tensor:
     """The value on the rows of the surfaces that have it, and what stands for it on the others'."""
     have = torch.zeros_like(surface, dtype=torch.bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 from towerspec import __version__
@@ -21,8 +22,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def surface_inputs(model: Model, graph: Graph) -> list[dict[str, Any]]:
-    """A surface's inputs in call order; the row axis is `R` or `N`."""
+def surface_inputs(model: Model, graph: Graph, vocabularies: Collection[str] = ()) -> list[dict[str, Any]]:
+    """A surface's inputs in call order; the row axis is `R` or `N`.
+
+    `vocabularies` are the paths of the tables whose raw ids the build maps at the boundary.
+    """
     by_name = _features(model, graph.surface)
     entries = []
     for _, prim in graph.inputs:
@@ -35,9 +39,13 @@ def surface_inputs(model: Model, graph: Graph) -> list[dict[str, Any]]:
             "kind": feature.kind.kind,
         }
         if isinstance(feature.kind, Coded):
-            table = model.tables[feature.kind.table] if feature.kind.table else None
-            rows = table.rows if table else (feature.kind.own_table() or (0, 0))[0]
-            entry["range"] = [0, rows - 1]
+            ids, table, rows = feature.coding(model.tables) or ("direct", "", 0)
+            if ids != "direct":
+                entry["ids"] = ids
+            if ids != "hash":
+                entry["range"] = [0, rows - 1]
+            if table in vocabularies:
+                entry["vocabulary"] = table
             if feature.kind.values is not None:
                 entry["values"] = [str(v) for v in feature.kind.values]
         entries.append(entry)
@@ -75,7 +83,15 @@ def surface_outputs(model: Model, graph: Graph, logits: bool) -> list[dict[str, 
     return entries
 
 
-def surface_entry(model: Model, graph: Graph, file: str, content: bytes, source: bytes, logits: bool) -> dict[str, Any]:
+def surface_entry(
+    model: Model,
+    graph: Graph,
+    file: str,
+    content: bytes,
+    source: bytes,
+    logits: bool,
+    vocabularies: Collection[str] = (),
+) -> dict[str, Any]:
     """All that the manifest says of one surface."""
     cost = graph_cost(graph)
     return {
@@ -83,7 +99,7 @@ def surface_entry(model: Model, graph: Graph, file: str, content: bytes, source:
         "sha256": digest(content),
         "source": file.replace(".pt", ".py"),
         "source_sha256": digest(source),
-        "inputs": surface_inputs(model, graph),
+        "inputs": surface_inputs(model, graph, vocabularies),
         "outputs": surface_outputs(model, graph, logits),
         "parameters": cost.parameters,
         "flops": {"request": cost.request_flops, "candidate": cost.candidate_flops},

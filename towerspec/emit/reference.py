@@ -111,6 +111,21 @@ def _(prim: p.Ids, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
+def _(prim: p.Hash, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    known = {id_: _hashed(id_, prim.rows) for id_ in args[0].unique().tolist()}
+    return torch.tensor([known[id_] for id_ in args[0].reshape(-1).tolist()], dtype=torch.int64).reshape(args[0].shape)
+
+
+def _hashed(id_: int, rows: int) -> int:
+    if id_ == -1:
+        return -1
+    z = (id_ + 0x9E3779B97F4A7C15) % 2**64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> shift)) * factor % 2**64
+    return ((z ^ (z >> 31)) >> 1) % rows
+
+
+@evaluate.register
 def _(prim: p.Mask, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     return ~(args[0] < 0)
 

@@ -16,6 +16,8 @@ from towerspec.layers.base import Kind, Tensor, Width
 
 Rows = Annotated[int, Field(ge=1, le=2**40)]
 Length = Annotated[int, Field(ge=1, le=100_000)]
+Coding = Literal["direct", "hash", "fitted"]
+CODING = "what an id is: a row's number, anything that hashes to one, or what training found most often"
 PADDING = -1  # the id that means "nothing here"
 
 
@@ -113,6 +115,7 @@ class Coded(Feature):
         None, description="the vocabulary, instead of `rows`: texts that map to ids in this order"
     )
     table: str | None = Field(None, description="a shared table, instead of the feature's own")
+    ids: Coding = Field("direct", description=CODING)
     unknown: int | None = Field(None, description="the id that an unknown one becomes; a learned row by default")
 
     @model_validator(mode="after")
@@ -122,6 +125,12 @@ class Coded(Feature):
             raise ValueError("it needs `rows`, `values` or a shared table")
         if "table" in given and ("rows" in given or self.dim is not None):
             raise ValueError("a shared table brings its own rows and dim")
+        if "table" in given and "ids" in self.model_fields_set:
+            raise ValueError("a shared table says itself what its `ids` are")
+        if "values" in given and self.ids != "direct":
+            raise ValueError("`values` are the vocabulary already; `hash` and `fitted` take `rows`")
+        if self.ids == "hash" and self.unknown is not None:
+            raise ValueError("a hashed id is never unknown")
         if "rows" in given and "values" in given:
             raise ValueError("it takes `rows` or `values`, not both")
         if self.values is not None and len({str(v) for v in self.values}) != len(self.values):

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.jit._fuser import optimized_execution
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
-from towerspec.runtime.inputs import prepare
+from towerspec.runtime.inputs import NO_VOCABULARIES, prepare
 from towerspec.runtime.samples import draw, sample
+from towerspec.runtime.vocabulary import Vocabulary
 
 
 class Surface:
@@ -26,8 +27,14 @@ class Surface:
     Safe to call from several threads at once.
     """
 
-    def __init__(self, name: str, entry: Mapping[str, Any], module: torch.jit.ScriptModule) -> None:
-        self.name, self.entry, self.module = name, entry, module
+    def __init__(
+        self,
+        name: str,
+        entry: Mapping[str, Any],
+        module: torch.jit.ScriptModule,
+        vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
+    ) -> None:
+        self.name, self.entry, self.module, self.vocabularies = name, entry, module, vocabularies
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -49,7 +56,7 @@ class Surface:
             SpecError: an input is missing, unknown or malformed (T702 to T706); with `strict`, also where a value
                 has no meaning of its own (T707).
         """
-        tensors = prepare(self.name, self.entry["inputs"], inputs, strict)
+        tensors = prepare(self.name, self.entry["inputs"], inputs, strict, self.vocabularies)
         # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
         # hundreds of milliseconds for the first calls, and more of them whenever shapes change. The switch is a thread's.
         with torch.inference_mode(), optimized_execution(False):
@@ -65,10 +72,15 @@ class Surface:
         `data` is a mapping of columns by feature name (arrays, lists, a data frame), or the path of a Parquet file.
         """
         if data is None:
-            return sample(self.entry["inputs"], [candidates] * requests, seed)
+            return self._raw(sample(self.entry["inputs"], [candidates] * requests, seed))
         drawn = draw(self.entry["inputs"], data, candidates, requests, seed)
         tensors = prepare(self.name, self.entry["inputs"], drawn, strict=False)
         return dict(zip(drawn, tensors, strict=True))
+
+    def _raw(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs with raw ids where there are rows of a vocabulary."""
+        tables = {e["name"]: self.vocabularies.get(e.get("vocabulary", "")) for e in self.entry["inputs"]}
+        return {name: x if (table := tables[name]) is None else table.raw(x) for name, x in rows.items()}
 
 
 class Surfaces(Mapping[str, Surface]):
@@ -77,6 +89,7 @@ class Surfaces(Mapping[str, Surface]):
     def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str) -> None:
         self._folder, self._manifest, self._device = folder, manifest, device
         self._loaded: dict[str, Surface] = {}
+        self._vocabularies: dict[str, Vocabulary] = {}  # surfaces share them
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> Surface:
@@ -98,7 +111,16 @@ class Surfaces(Mapping[str, Surface]):
             raise KeyError(
                 f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
             )
-        return Surface(name, entry, load_script(self._folder / entry["file"], entry["sha256"], self._device))
+        module = load_script(self._folder / entry["file"], entry["sha256"], self._device)
+        return Surface(name, entry, module, self._vocabularies_of(entry))
+
+    def _vocabularies_of(self, entry: Mapping[str, Any]) -> dict[str, Vocabulary]:
+        needed = {e["vocabulary"]: e["range"][1] + 1 for e in entry["inputs"] if "vocabulary" in e}
+        fresh = {path for path in needed if path not in self._vocabularies}
+        if fresh:
+            content = json.loads(read_checked(self._folder / "vocabularies.json", self._manifest["files"]))
+            self._vocabularies.update({path: Vocabulary(content[path], needed[path]) for path in fresh})
+        return {path: self._vocabularies[path] for path in needed}
 
 
 class Bundle:
@@ -134,15 +156,21 @@ def load(build: str | Path, device: str = "cpu") -> Bundle:
 
 def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
     """A TorchScript file of a build, if it is the one that the manifest names."""
+    content = read_checked(path, {path.name: sha256})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")
+        return torch.jit.load(io.BytesIO(content), map_location=device).eval()
+
+
+def read_checked(path: Path, digests: Mapping[str, str]) -> bytes:
+    """A file of a build, if it is the one that the manifest names."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _no_build(path.parent, f"`{path.name}` can't be read") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if hashlib.sha256(content).hexdigest() != digests.get(path.name):
         raise _no_build(path.parent, f"`{path.name}` is not the file that the manifest names")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")
-        return torch.jit.load(io.BytesIO(content), map_location=device).eval()
+    return content
 
 
 def _no_build(folder: Path, why: str) -> SpecError:

@@ -10,19 +10,25 @@ from torch import Tensor
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.runtime.samples import COUNTS
+from towerspec.runtime.vocabulary import Vocabulary, signed, text_id
 
 PADDING = -1
+NO_VOCABULARIES: Mapping[str, Vocabulary] = {}
 _INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 
 def prepare(
-    surface: str, entries: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any], strict: bool
+    surface: str,
+    entries: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
+    strict: bool,
+    vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
 ) -> list[Tensor]:
     """The tensors in call order from inputs by name.
 
-    Texts map to ids by the manifest's vocabulary, lists of lists are cut to their newest values and padded, and
-    numbers become float32. With `strict`, an id without a row of its own and a number that is not finite
-    are errors; without it they take the meaning that the spec gives them.
+    Texts map to ids by the manifest's values, and raw ids by their table's vocabulary; lists of lists are cut to
+    their newest values and padded, and numbers become float32. With `strict`, an id without a row of its own and a
+    number that is not finite are errors; without it they take the meaning that the spec gives them.
 
     Raises:
         SpecError: an input is missing (T702), unknown (T703), of the wrong type (T704) or shape (T705), the rows
@@ -31,6 +37,9 @@ def prepare(
     _check_names(surface, entries, inputs)
     tensors = {e["name"]: _tensor(surface, e, inputs[e["name"]]) for e in entries if e["name"] in inputs}
     _check_rows(surface, entries, tensors)
+    for entry in entries:
+        if entry["name"] in tensors and entry.get("vocabulary") in vocabularies:
+            tensors[entry["name"]] = vocabularies[entry["vocabulary"]].look_up(tensors[entry["name"]])
     if strict:
         for entry in entries:
             if entry["name"] in tensors:
@@ -71,6 +80,8 @@ def _tensor(surface: str, entry: Mapping[str, Any], value: Any) -> Tensor:
             str(error).split("\n")[0],
             help=f"give {_wanted(entry)}",
         ) from error
+    if x.dtype == torch.uint64 and _takes_any(entry):
+        x = x.view(torch.int64)
     if (whole and x.dtype not in _INTEGERS and x.numel()) or x.dtype == torch.bool or x.is_complex():
         raise _fail(
             "T704",
@@ -120,9 +131,16 @@ def _listed(entry: Mapping[str, Any], value: Any) -> Any:
 def _id(entry: Mapping[str, Any], ids: Mapping[str, int], item: Any) -> Any:
     if item is None:
         return PADDING
+    if _takes_any(entry) and isinstance(item, (str, bytes, int)):
+        return signed(item) if isinstance(item, int) else text_id(item)
     if isinstance(item, (str, bytes)) and ids:
         return ids.get(item.decode() if isinstance(item, bytes) else item, len(ids))
     return item
+
+
+def _takes_any(entry: Mapping[str, Any]) -> bool:
+    """Whether an input takes any 64-bit id, and any text."""
+    return entry.get("ids") == "hash" or "vocabulary" in entry
 
 
 def _check_rows(surface: str, entries: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> None:

@@ -38,16 +38,20 @@ def _numbers(shape: list[int], generator: torch.Generator) -> Tensor:
 
 
 def _ids(entry: Mapping[str, Any], shape: list[int], generator: torch.Generator) -> Tensor:
-    low, high = entry["range"]
-    ids = torch.randint(low, high + 1, shape, generator=generator)
+    if entry.get("ids") == "hash":  # any 64 bits
+        low, high = torch.randint(0, 2**32, [2, *shape], generator=generator).unbind()
+        last, ids = 2**40, (high << 32) | low
+    else:
+        first, last = entry["range"]
+        ids = torch.randint(first, last + 1, shape, generator=generator)
     odd = torch.rand(shape, generator=generator)
     if len(shape) > 1:  # a list: a random part of it is padding
         kept = torch.rand([shape[0], 1], generator=generator) * (shape[1] + 1)
         padding = torch.arange(shape[1]) >= kept
         return torch.where(
-            padding, torch.full_like(ids, -1), torch.where(odd < 0.02, torch.full_like(ids, high + 7), ids)
+            padding, torch.full_like(ids, -1), torch.where(odd < 0.02, torch.full_like(ids, last + 7), ids)
         )
-    ids = torch.where(odd < 0.03, torch.full_like(ids, high + 7), ids)
+    ids = torch.where(odd < 0.03, torch.full_like(ids, last + 7), ids)
     return torch.where(odd > 0.97, torch.full_like(ids, -1), ids)
 
 

@@ -2,7 +2,7 @@
 
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
 from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
-from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Ids, Interpolate, Mask, Present
+from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Hash, Ids, Interpolate, Mask, Present
 from towerspec.ir.primitives.pointwise import (
     UNARY,
     Affine,
@@ -36,6 +36,7 @@ __all__ = [
     "Embed",
     "Expand",
     "Fill",
+    "Hash",
     "Ids",
     "Init",
     "Input",

@@ -26,6 +26,26 @@ class Ids(Primitive):
 
 
 @dataclass(frozen=True)
+class Hash(Primitive):
+    """Maps any 64-bit id to a row, `(mix(id) >> 1) mod rows` with SplitMix64's output function; -1 stays -1, missing.
+
+    Steele, Lea & Flood 2014, OOPSLA, doi:10.1145/2660193.2660195, with the constants of their reference program:
+    `z = id + 9e3779b97f4a7c15`, `z = (z ^ z >> 30) * bf58476d1ce4e5b9`, `z = (z ^ z >> 27) * 94d049bb133111eb`,
+    `mix = z ^ z >> 31`, all of it in 64 unsigned bits.
+    """
+
+    name = "hash"
+    rows: int
+
+    def infer(self, ids: Type) -> Type:
+        need(ids.dtype == "int", "ids must be integers")
+        return ids
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"hash_ids({args[0]}, {self.rows})"
+
+
+@dataclass(frozen=True)
 class Mask(Primitive):
     """Which positions of a padded list hold an id: those at or above 0."""
 

@@ -1,0 +1,59 @@
+"""Raw ids at the boundary: texts as 64-bit numbers, and the vocabulary that a table's rows were fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+import torch
+from torch import Tensor
+
+MISSING = -1
+
+
+def text_id(text: str | bytes) -> int:
+    """A text as a 64-bit id: FNV-1a of its UTF-8 bytes, as a signed number.
+
+    Fowler, Noll & Vo; draft-eastlake-fnv, section 6, has the constants.
+
+    >>> hex(text_id("foobar") % 2**64)
+    '0x85944171f73967e8'
+    """
+    found = 0xCBF29CE484222325
+    for byte in text.encode() if isinstance(text, str) else text:
+        found = (found ^ byte) * 0x100000001B3 % 2**64
+    return signed(found)
+
+
+def signed(number: int) -> int:
+    """The signed number with the same 64 bits.
+
+    >>> signed(2**64 - 2), signed(5)
+    (-2, 5)
+    """
+    return number - 2**64 if 2**63 <= number < 2**64 else number
+
+
+class Vocabulary:
+    """The raw ids of a table's rows in row order: whole numbers, or texts; all others get the row `unknown`."""
+
+    def __init__(self, ids: Sequence[Union[int, str]], unknown: int) -> None:
+        raw = [text_id(id_) if isinstance(id_, str) else id_ for id_ in ids]
+        self.ids = torch.tensor(raw, dtype=torch.int64)
+        self.sorted, self.rows = torch.sort(self.ids)
+        self.unknown = unknown
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """The rows of raw ids, texts as their numbers; -1 stays -1, which is missing."""
+        if not len(self.ids):
+            return torch.where(ids == MISSING, ids, torch.full_like(ids, self.unknown))
+        at = torch.searchsorted(self.sorted, ids).clamp(max=len(self.ids) - 1)
+        found = torch.where(self.sorted[at] == ids, self.rows[at], torch.full_like(ids, self.unknown))
+        return torch.where(ids == MISSING, ids, found)
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """Raw ids of rows; a row that has none gets one that the vocabulary doesn't know, as far as any is."""
+        known = (rows >= 0) & (rows < len(self.ids))
+        other = torch.full_like(rows, int(self.ids.max()) + 7 if len(self.ids) else 7)
+        at = rows.clamp(0, max(len(self.ids) - 1, 0))
+        return torch.where(known, self.ids[at] if len(self.ids) else rows, torch.where(rows < 0, rows, other))
