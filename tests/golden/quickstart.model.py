@@ -71,8 +71,13 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
 
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
-    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
-    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+    known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
+    return torch.where(ids < 0, missing, known)
+
+
+def fill(x: Tensor, instead: Tensor) -> Tensor:
+    """The number where it is finite: only there is its difference with itself zero."""
+    return torch.where(x - x == 0, x, instead)
 
 
 def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
@@ -160,8 +165,8 @@ class FeaturesPopularity(Part):
         abs_ = torch.abs(reshape)  # [N, 1]
         log1p = torch.log1p(abs_)  # [N, 1]
         mul = sign * log1p  # [N, 1]
-        fill = torch.where(torch.isfinite(mul), mul, self.mean)  # [N, 1]
-        sub = fill - self.mean  # [N, 1]
+        fill_ = fill(mul, self.mean)  # [N, 1]
+        sub = fill_ - self.mean  # [N, 1]
         popularity_value = sub / self.std  # [N, 1]
         return popularity_value
 

@@ -51,8 +51,13 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
 
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
-    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
-    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+    known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
+    return torch.where(ids < 0, missing, known)
+
+
+def fill(x: Tensor, instead: Tensor) -> Tensor:
+    """The number where it is finite: only there is its difference with itself zero."""
+    return torch.where(x - x == 0, x, instead)
 
 
 def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
@@ -169,11 +174,7 @@ class Search(nn.Module):
         popularity_value_abs = torch.abs(popularity_value_reshape)  # [N, 1]
         popularity_value_log1p = torch.log1p(popularity_value_abs)  # [N, 1]
         popularity_value_mul = popularity_value_sign * popularity_value_log1p  # [N, 1]
-        popularity_value_fill = torch.where(
-            torch.isfinite(popularity_value_mul),
-            popularity_value_mul,
-            self.features.popularity.mean,
-        )  # [N, 1]
+        popularity_value_fill = fill(popularity_value_mul, self.features.popularity.mean)  # [N, 1]
         popularity_value_sub = popularity_value_fill - self.features.popularity.mean  # [N, 1]
         popularity_value = popularity_value_sub / self.features.popularity.std  # [N, 1]
         # candidate

@@ -58,8 +58,13 @@ def repeat(x: Tensor, n: int) -> Tensor:
 
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
-    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
-    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+    known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
+    return torch.where(ids < 0, missing, known)
+
+
+def fill(x: Tensor, instead: Tensor) -> Tensor:
+    """The number where it is finite: only there is its difference with itself zero."""
+    return torch.where(x - x == 0, x, instead)
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor, extend: bool) -> Tensor:
@@ -165,11 +170,7 @@ class Feed(nn.Module):
         item_value = F.embedding(item_value_ids, self.features.item.weight)  # [N, 8]
         # features.size  (tree.tower:12: size : number)
         size_value_reshape = size.reshape([-1, 1])  # [N, 1]
-        size_value = torch.where(
-            torch.isfinite(size_value_reshape),
-            size_value_reshape,
-            self.features.size.mean,
-        )  # [N, 1]
+        size_value = fill(size_value_reshape, self.features.size.mean)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
         # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))

@@ -76,8 +76,13 @@ def repeat(x: Tensor, n: int) -> Tensor:
 
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
-    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
-    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+    known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
+    return torch.where(ids < 0, missing, known)
+
+
+def fill(x: Tensor, instead: Tensor) -> Tensor:
+    """The number where it is finite: only there is its difference with itself zero."""
+    return torch.where(x - x == 0, x, instead)
 
 
 def present(x: Tensor, absent: Tensor, surface: Tensor, having: list[int]) -> Tensor:
@@ -208,7 +213,7 @@ class FeaturesSize(Part):
 
     def forward(self, size: Tensor) -> Tensor:
         reshape = size.reshape([-1, 1])  # [N, 1]
-        size_value = torch.where(torch.isfinite(reshape), reshape, self.mean)  # [N, 1]
+        size_value = fill(reshape, self.mean)  # [N, 1]
         return size_value
 
 

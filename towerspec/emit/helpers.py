@@ -86,8 +86,8 @@ def repeat(x: Tensor, n: int) -> Tensor:
 
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
-    ids = torch.where(ids < rows, ids, torch.full_like(ids, unknown))
-    return torch.where(ids < 0, torch.full_like(ids, missing), ids)
+    known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
+    return torch.where(ids < 0, missing, known)
 
 
 def hash_ids(ids: Tensor, rows: int) -> Tensor:
@@ -100,6 +100,11 @@ def hash_ids(ids: Tensor, rows: int) -> Tensor:
     z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685  # 0x94d049bb133111eb
     z = z ^ ((z >> 31) & 0x1FFFFFFFF)
     return torch.where(ids == -1, ids, ((z >> 1) & 0x7FFFFFFFFFFFFFFF) % rows)
+
+
+def fill(x: Tensor, instead: Tensor) -> Tensor:
+    """The number where it is finite: only there is its difference with itself zero."""
+    return torch.where(x - x == 0, x, instead)
 
 
 def present(x: Tensor, absent: Tensor, surface: Tensor, having: list[int]) -> Tensor:
@@ -131,17 +136,20 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int, 
     k = k.unflatten(-1, [heads, k.size(-1) // heads]).transpose(-2, -3)
     v = v.unflatten(-1, [heads, v.size(-1) // heads]).transpose(-2, -3)
     scores = torch.matmul(q * scale, k.transpose(-1, -2))  # [..., H, Q, L]
-    if mask is None:
-        weights = torch.softmax(scores, -1)
-    else:
-        weights = masked_softmax(scores, mask.unsqueeze(-2).unsqueeze(-2))
-    return torch.matmul(weights, v).transpose(-2, -3).flatten(-2)
+    if mask is not None:
+        scores = scores + where_not(mask).unsqueeze(-2).unsqueeze(-2)
+    out = torch.matmul(torch.softmax(scores, -1), v).transpose(-2, -3).flatten(-2)
+    return out if mask is None else out * mask.any(-1, keepdim=True).unsqueeze(-1)
 
 
 def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
     """Softmax over what the mask leaves; zeros where it leaves nothing."""
-    weights = torch.softmax(torch.where(mask, x, torch.full_like(x, -1e30)), -1)
-    return torch.where(mask, weights, torch.zeros_like(weights))
+    return torch.softmax(x + where_not(mask), -1) * mask.any(-1, keepdim=True)
+
+
+def where_not(mask: Tensor) -> Tensor:
+    """What to add to scores so that a softmax sees only those that the mask leaves."""
+    return torch.where(mask, 0.0, -1e30)
 
 
 def pool_sum(x: Tensor, mask: Tensor) -> Tensor:

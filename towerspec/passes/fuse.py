@@ -6,7 +6,7 @@ from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Binary, Matmul, MulAdd, Reshape, Slice, Stack
 from towerspec.ir.types import Level
 
-MOST = 16  # so many experts; beyond it one product with their stack has fewer calls
+MOST = 16
 
 
 def fuse(graph: Graph) -> Graph:

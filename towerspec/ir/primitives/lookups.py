@@ -123,7 +123,7 @@ class Fill(Primitive):
         return x
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"torch.where(torch.isfinite({args[0]}), {args[0]}, {args[1]})"
+        return f"fill({args[0]}, {args[1]})"
 
 
 @dataclass(frozen=True)
