@@ -8,9 +8,8 @@ from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Concat, Linear, Slice, Unary
 from towerspec.ir.types import Level
 
-
-# How wide a joined product may be, by the level of its rows. One call instead of several pays where calls are small. A wide
-# product of many rows leaves the caches before its parts are read: four experts of 512, joined, took 7% longer at 256 rows.
+# How wide a joined product may be, by the level of its rows. One call instead of several pays where calls are small; a
+# wide product of many rows leaves the caches before its parts are read, and takes longer than its parts do.
 WIDEST = {Level.REQUEST: 1024, Level.CANDIDATE: 256}
 
 
