@@ -45,8 +45,8 @@ class Best(Callback):
         self.history: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        metrics = {name: float(x) for name, x in trainer.callback_metrics.items() if not name.startswith("step/")}
-        self.history.append({"epoch": trainer.current_epoch + 1, **metrics})
+        metrics = {name: float(x) for name, x in trainer.callback_metrics.items() if name.startswith("valid/")}
+        self.history.append({"epoch": trainer.current_epoch + 1, **module.epoch_means(), **metrics})
         now = metrics.get(self.monitor)
         if now is None or self.best is None or self.sign * now < self.sign * self.best:
             self.best = now if now is not None else self.best
@@ -69,20 +69,17 @@ class Best(Callback):
 class Lines(Callback):
     """A line an epoch, where there is no terminal for a progress bar."""
 
-    def __init__(self, say: Any) -> None:
-        self.say, self.start = say, 0.0
+    def __init__(self, best: Best, say: Any) -> None:
+        self.best, self.say, self.start = best, say, 0.0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         if not trainer.is_global_zero:
             return
         shown = {"train/loss": "train loss", "valid/loss": "validation loss", "valid/auc": "validation AUC"}
-        known = [
-            f"{word} {float(trainer.callback_metrics[k]):.4f}"
-            for k, word in shown.items()
-            if k in trainer.callback_metrics
-        ]
-        took = time.monotonic() - self.start
+        metrics = self.best.history[-1]
+        known = [f"{word} {metrics[name]:.4f}" for name, word in shown.items() if name in metrics]
+        took, self.start = time.monotonic() - self.start, time.monotonic()
         self.say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {', '.join(known)} ({took:.1f} s)")

@@ -111,6 +111,7 @@ class Training(L.LightningModule):
         # A step whose rows reach no trained parameter still has a gradient to go back along, in every process.
         self.anchor = nn.Parameter(torch.zeros(()))
         self.tables: frozenset[str] = frozenset()
+        self.seen: dict[str, Tensor] = {}  # by task and for the loss: the sum of this epoch's means, and how many
 
     # ---- a step --------------------------------------------------------------------------------
 
@@ -125,9 +126,9 @@ class Training(L.LightningModule):
         if not torch.isfinite(loss):
             raise diverged(self.trainer.global_step, {task: float(x) for task, x in means.items()})
         self.log("step/loss", loss.detach(), on_step=True, prog_bar=True, batch_size=len(batch))
-        means["loss"] = loss
-        means = {f"train/{task}": mean.detach() for task, mean in means.items()}
-        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
+        for name, value in {**means, "loss": loss}.items():
+            seen = self.seen.setdefault(name, torch.zeros(2, dtype=torch.float64))
+            seen += torch.stack([value.detach().double().cpu(), torch.ones((), dtype=torch.float64)])
         return loss
 
     def means(self, batch: Batch) -> dict[str, Tensor]:
@@ -143,6 +144,24 @@ class Training(L.LightningModule):
         share = world()[1] / total.clamp(min=1)
         found = {task: (terms[task].total if task in terms else none) * share[i] for i, task in enumerate(tasks)}
         return {task: mean for i, (task, mean) in enumerate(found.items()) if total[i] > 0}
+
+    def on_train_epoch_start(self) -> None:
+        self.seen = {}
+
+    def epoch_means(self) -> dict[str, float]:
+        """The means over this epoch's steps of the loss and of each task's, the same in all processes."""
+        found = {name: sum_over_processes(self.seen[name].to(self.device)).tolist() for name in sorted(self.seen)}
+        return {f"train/{name}": total / steps for name, (total, steps) in found.items()}
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.epoch_means())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seen"] = {name: sum_over_processes(x.to(self.device)).cpu() for name, x in self.seen.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # What all processes have seen goes on in the first.
+        self.seen = checkpoint["seen"] if world()[0] == 0 else {k: 0 * x for k, x in checkpoint["seen"].items()}
 
     def configure_optimizers(self) -> Any:
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad and p is not self.anchor}

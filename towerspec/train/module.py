@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from towerspec.check import Checked
 from towerspec.emit.names import class_name
@@ -27,6 +32,25 @@ def build_module(checked: Checked, seed: int = 0) -> nn.Module:
     module = load_source(render_model(graph, slices, model.path), "model")
     made: nn.Module = getattr(module, class_name(graph.model))(seed=seed)
     return made.train()
+
+
+class _Functional:
+    """`torch.nn.functional`, with gradients of the looked-up rows alone where a table asks for them."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+    @staticmethod
+    def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+        return F.embedding(ids, weight, sparse=getattr(weight, "sparse_rows", False))
+
+
+def sparse_gradients(module: nn.Module, paths: Iterable[str]) -> None:
+    """Gives these tables of a generated module gradients that hold the looked-up rows and no others."""
+    parameters = dict(module.named_parameters())
+    for path in paths:
+        parameters[path].sparse_rows = True  # type: ignore[attr-defined]
+    setattr(sys.modules[type(module).__module__], "F", _Functional())  # noqa: B010 - mypy knows no such module
 
 
 def owners(graph: Graph) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from towerspec.train.callbacks import BEST, LAST, Best, Checkpoints, Lines
 from towerspec.train.files import write_text, write_weights
 from towerspec.train.lightning import Epochs, Log, Training, Validation
 from towerspec.train.losses import Losses
-from towerspec.train.module import build_module, shared_layer, tables
+from towerspec.train.module import build_module, shared_layer, sparse_gradients, tables
 from towerspec.train.run import FORMAT, Run
 
 Say = Callable[[str], None]
@@ -80,6 +80,7 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
     balancer = BALANCERS[options.balance](list(kinds), kinds, [parameters[path] for path in shared_layer(graph)])
     training = Training(module, model, balancer, options, steps * options.epochs)
     training.tables = tables(graph)
+    sparse_gradients(module, _sparse(training.tables, parameters, options, setup))
     best = Best(run.checkpoints, _monitor(options), options.monitor == "auc")
     last = run.checkpoints / LAST
     with _quiet():
@@ -122,6 +123,16 @@ def _module(checked: Checked, options: Train, statistics: Mapping[str, Tensor]) 
     return module
 
 
+def _sparse(paths: Iterable[str], parameters: Mapping[str, Tensor], options: Train, setup: Setup) -> list[str]:
+    """The tables with gradients of their looked-up rows alone: the large ones, under an optimiser that takes them.
+
+    Several processes exchange dense gradients: theirs have other rows each.
+    """
+    if setup.processes * setup.nodes > 1 or options.embedding_optimizer == "adam":
+        return []
+    return [path for path in paths if parameters[path].requires_grad and len(parameters[path]) >= SPARSE_FROM]
+
+
 def sampling_weights(counts: Mapping[str, int], options: Train) -> dict[str, float] | None:
     """How often each surface's rows are drawn, so that as many rows are drawn as there are; none where each is once.
 
@@ -152,7 +163,7 @@ def _trainer(run: Run, options: Train, setup: Setup, best: Best, validates: bool
     if validates:
         mode = "max" if options.monitor == "auc" else "min"
         callbacks.append(EarlyStopping(_monitor(options), patience=options.patience, mode=mode))
-    callbacks.append(TQDMProgressBar() if setup.bar else Lines(setup.say))
+    callbacks.append(TQDMProgressBar() if setup.bar else Lines(best, setup.say))
     callbacks.append(Checkpoints(run.checkpoints, setup.checkpoint_every))  # the last, so that it holds the others
     several = setup.processes * setup.nodes > 1
     logger: Logger = (
@@ -208,10 +219,13 @@ def _plan(checked: Checked, options: Train, setup: Setup) -> dict[str, Any]:
 def _prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
     """Makes the folder, or finds the training there that is to go on."""
     assert checked.model is not None
-    plan = json.dumps(_plan(checked, options, setup), indent=2, sort_keys=True)
+    plan = _plan(checked, options, setup)
     kept = run.checkpoints / PLAN
-    if setup.resume:
-        if kept.is_file() and kept.read_text(encoding="utf-8") != plan:
+    if setup.resume and kept.is_file():
+        old = json.loads(kept.read_text(encoding="utf-8"))
+        # Sums depend on how many threads add them up.
+        torch.set_num_threads(old.pop("threads"))
+        if old != json.loads(json.dumps(plan)):
             raise SpecError(
                 Diagnostic(
                     "T822",
@@ -229,7 +243,7 @@ def _prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
         )
     try:
         _copy_spec(run, Path(checked.model.path))
-        write_text(kept, plan)
+        write_text(kept, json.dumps({**plan, "threads": torch.get_num_threads()}, indent=2) + "\n")
     except OSError as error:
         raise SpecError(Diagnostic("T821", f"`{run.folder}` can't be written: {error.strerror}")) from error
 
