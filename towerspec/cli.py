@@ -237,7 +237,9 @@ def _replace(path: Path, text: str) -> None:
     "request once; -O3 may change precision.",
 )
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="Parameters, as safetensors. Without it, the seed makes them."
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A run's folder, or parameters as safetensors. Without it, the seed makes them.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights."

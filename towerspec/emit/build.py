@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
-from towerspec.emit import constants, torchscript
+from towerspec.emit import constants, torchscript, vocabularies
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model, render_surface
@@ -37,7 +37,7 @@ class Options:
     """What a compile was asked for."""
 
     level: int = 2
-    weights: Path | None = None
+    weights: Path | None = None  # a file of them, or a run's folder
     seed: int = 0
     surfaces: tuple[str, ...] = ()  # empty for all
     without: tuple[str, ...] = ()  # passes to leave out
@@ -53,8 +53,9 @@ def compile_spec(
     not at all, and a previous build stays as it was until then.
 
     Raises:
-        SpecError: the spec has errors, the weights don't fit (T601 to T605), a graph doesn't compute what the
-            spec says (T606), a surface or pass is unknown (T607, T609), or `out` can't be written (T608).
+        SpecError: the spec has errors, the weights or vocabularies don't fit (T601 to T605, T610), a graph doesn't
+            compute what the spec says (T606), a surface or pass is unknown (T607, T609), or `out` can't be written
+            (T608).
     """
     model, graph = checked.sound()
     _check_options(graph, options)
@@ -107,16 +108,21 @@ def _compile(
 ) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
     slices = {surface: verify(slice_surface(graph, surface)) for surface in graph.surfaces}
     source = render_model(graph, slices, model.path)
+    file, beside = vocabularies.locate(options.weights) if options.weights else (None, None)
+    options = replace(options, weights=file)
     unified = _unified(graph, source, options)
+    known = vocabularies.read_vocabularies(model, beside) if beside else {}
     weights: dict[str, Tensor] = {**dict(unified.named_parameters()), **dict(unified.named_buffers())}
     cases: dict[str, list[Case]] = {}
     files: dict[str, bytes] = {"model.py": source.encode()}
+    if known:
+        files[vocabularies.FILE] = (json.dumps(known, ensure_ascii=False) + "\n").encode()
     entries: dict[str, Any] = {}
     for surface in options.surfaces or graph.surfaces:
         progress(f"surface {surface}")
         cases[surface] = make_cases(slices[surface], surface_inputs(model, slices[surface]), weights, options.seed)
         optimised = optimise(graph, surface, options.level, options.without, options.logits)
-        entry, made = _surface(model, slices[surface], optimised, options, weights, cases[surface])
+        entry, made = _surface(model, slices[surface], optimised, options, weights, cases[surface], known)
         files.update(made)
         entries[surface] = entry
     progress("unified.pt")
@@ -140,7 +146,13 @@ def _weights_entry(options: Options, weights: Mapping[str, Tensor]) -> dict[str,
 
 
 def _surface(
-    model: Model, sliced: Graph, optimised: Graph, options: Options, weights: Mapping[str, Tensor], cases: list[Case]
+    model: Model,
+    sliced: Graph,
+    optimised: Graph,
+    options: Options,
+    weights: Mapping[str, Tensor],
+    cases: list[Case],
+    known: Collection[str],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     surface = sliced.surface or ""
     folded, mine = constants.fold(optimised, weights)
@@ -151,7 +163,7 @@ def _surface(
     served = torchscript.from_bytes(content)  # what is verified is what the file holds
     error = verify_surface(sliced, folded, rendered, eager, served, cases, mine)
     file, source = f"surfaces/{surface}.pt", rendered.source.encode()
-    entry = surface_entry(model, optimised, file, content, source, options.logits)
+    entry = surface_entry(model, optimised, file, content, source, options.logits, known)
     entry["verified"] = {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}
     return entry, {file: content, f"surfaces/{surface}.py": source}
 

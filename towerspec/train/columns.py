@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from towerspec.check.model import FeatureDef, Model, PathDef
 from towerspec.layers.features import Coded, Feature, List, Number
@@ -92,10 +91,8 @@ def coding(model: Model, feature: FeatureDef) -> Coding | None:
     kind = feature.kind
     if not isinstance(kind, Coded):
         return None
-    holder: Any = model.tables[kind.table] if kind.table else kind
-    path = f"tables.{kind.table}" if kind.table else feature.key
-    rows = model.tables[kind.table].rows if kind.table else (kind.own_table() or (0, 0))[0]
-    return Coding(getattr(holder, "ids", "direct"), path, rows, tuple(str(v) for v in kind.values or ()))
+    ids, path, rows = feature.coding(model.tables) or ("direct", "", 0)
+    return Coding(ids, path, rows, tuple(str(v) for v in kind.values or ()))
 
 
 def label_columns(model: Model) -> dict[str, LabelColumn]:

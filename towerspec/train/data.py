@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.train.encode import Array
+from towerspec.train.encode import Array, Vocabulary
 from towerspec.train.reader import File, Piece, Raw, Window, open_files, stream
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_schema
@@ -93,7 +92,7 @@ class Log:
 
     def with_vocabularies(self, vocabularies: Mapping[str, Sequence[Any]]) -> Log:
         """The same rows, with raw ids of tables with `ids: fitted` looked up in these; see `fit`."""
-        encoder = Encoder(self.model, self.encoder.columns, {k: pa.array(v) for k, v in vocabularies.items()})
+        encoder = Encoder(self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()})
         return replace(self, encoder=encoder, _kept=[])
 
     def fit(self) -> Fitted:
@@ -193,7 +192,7 @@ def open_log(
             (T812), or a mapping names an unknown surface (T814).
     """
     model, graph = checked.sound()
-    encoder = Encoder(model, columns, {path: pa.array(raw) for path, raw in (vocabularies or {}).items()})
+    encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
     files = open_files([Path(path) for path in paths], encoder.listed)
     check_schema(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

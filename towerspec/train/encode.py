@@ -92,7 +92,7 @@ def floats(column: pa.Array) -> Array:
 # ---- ids ---------------------------------------------------------------------------------------
 
 
-def ids(column: pa.Array, coding: Coding, vocabulary: pa.Array | None = None) -> Array:
+def ids(column: pa.Array, coding: Coding, vocabulary: Vocabulary | None = None) -> Array:
     """Raw ids as int64 `[n]`; null is -1.
 
     >>> ids(pa.array(["NORMAL", None, "LIVE"]), Coding("direct", "", 2, ("AD", "NORMAL"))).tolist()
@@ -102,7 +102,7 @@ def ids(column: pa.Array, coding: Coding, vocabulary: pa.Array | None = None) ->
     if coding.mode == "fitted":
         if vocabulary is None:
             raise ValueError(f"the table {coding.table} has no vocabulary yet")
-        return _looked_up(column, vocabulary)
+        return vocabulary.look_up(column, coding.rows)
     if is_text(column.type):
         return fnv1a(column) if coding.mode == "hash" else _by_values(column, coding.values)
     return integers(column, wrap=coding.mode == "hash")
@@ -130,15 +130,29 @@ def _by_values(column: pa.Array, values: Sequence[str]) -> Array:
     return np.asarray(pc.if_else(column.is_null(), PADDING, pc.cast(found, pa.int64())).to_numpy())
 
 
-def _looked_up(column: pa.Array, vocabulary: pa.Array) -> Array:
-    """Each raw id's row in the vocabulary; one that isn't there gets the row after the last."""
-    missing = column.is_null()
-    if not is_text(column.type):
-        column = pa.array(integers(column))
-    if is_text(column.type) != is_text(vocabulary.type):  # whole numbers and texts meet as texts
-        column, vocabulary = pc.cast(column, pa.string()), pc.cast(vocabulary, pa.string())
-    found = pc.fill_null(pc.index_in(column, vocabulary.cast(column.type)), len(vocabulary))
-    return np.asarray(pc.if_else(missing, PADDING, pc.cast(found, pa.int64())).to_numpy())
+class Vocabulary:
+    """The raw ids that a table's rows were fitted to, in row order: whole numbers, texts, or some of each."""
+
+    def __init__(self, raw: Sequence[Any]) -> None:
+        texts = np.array([isinstance(id_, str) for id_ in raw], dtype=bool)
+        self.rows = {True: np.flatnonzero(texts), False: np.flatnonzero(~texts)}
+        self.ids = {
+            True: pa.array([id_ for id_ in raw if isinstance(id_, str)], pa.string()),
+            False: pa.array([id_ for id_ in raw if not isinstance(id_, str)], pa.int64()),
+        }
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ids.values()))
+
+    def look_up(self, column: pa.Array, unknown: int) -> Array:
+        """The rows of raw ids, `unknown` for those that it doesn't have; null and -1 are missing, -1."""
+        text = is_text(column.type)
+        column = pc.cast(column, pa.string()) if text else pa.array(integers(column, wrap=True))
+        found = pc.index_in(column, self.ids[text])
+        rows = np.append(self.rows[text], unknown)[pc.fill_null(found, len(self.rows[text])).to_numpy()]
+        missing = column.is_null() if text else pc.equal(column, PADDING)
+        rows[missing.to_numpy(zero_copy_only=False)] = PADDING
+        return np.asarray(rows.astype(np.int64))
 
 
 def fnv1a(column: pa.Array) -> Array:
@@ -166,7 +180,7 @@ def fnv1a(column: pa.Array) -> Array:
 # ---- lists -------------------------------------------------------------------------------------
 
 
-def lists(column: pa.Array, length: int, coding: Coding, vocabulary: pa.Array | None = None) -> Array:
+def lists(column: pa.Array, length: int, coding: Coding, vocabulary: Vocabulary | None = None) -> Array:
     """Lists of raw ids as int64 `[n, length]`: each one's newest, then padding; null is empty.
 
     >>> lists(pa.array([[1, 2, 3], None, [4]]), 2, Coding("direct", "", 9)).tolist()

@@ -5,7 +5,6 @@ One pass in float64, and memory that doesn't grow with the log but for the vocab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.layers.features import Number
+from towerspec.layers.features import PADDING, Number
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.encode import Array, Malformed, integers, is_text, plain
 from towerspec.train.rows import Encoder, Problems, malformed
@@ -184,38 +183,35 @@ class Sample:
 
 
 class Counts:
-    """How often each raw id of a table occurs; whole numbers and texts that meet count as texts."""
+    """How often each raw id of a table occurs: whole numbers and texts, each counted by itself."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self.found: pa.Table | None = None
+        self.found: dict[bool, pa.Table] = {}
 
     def add(self, column: pa.Array) -> None:
+        """More ids; null and -1 are none."""
         column = plain(column)
-        column = column if is_text(column.type) else pa.array(integers(column), mask=column.is_null().to_numpy(False))
-        counted = pc.value_counts(column.drop_null())
+        text = is_text(column.type)
+        column = pc.cast(column, pa.string()) if text else pa.array(integers(column, wrap=True))
+        column = column.drop_null() if text else column.filter(pc.not_equal(column, PADDING))
+        counted = pc.value_counts(column)
         table = pa.table({"id": counted.field("values"), "count": counted.field("counts")})
-        if self.found is not None:
-            table = self._joined(self.found, table)
-        self.found = table
-
-    @staticmethod
-    def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
-        if a.schema != b.schema:
-            text = pa.schema({"id": pa.string(), "count": pa.int64()})
-            a, b = a.cast(text), b.cast(text)
-        both = pa.concat_tables([a, b]).group_by("id").aggregate([("count", "sum")])
-        return both.select(["id", "count_sum"]).rename_columns(["id", "count"])
+        if text in self.found:
+            both = pa.concat_tables([self.found[text], table]).group_by("id").aggregate([("count", "sum")])
+            table = both.select(["id", "count_sum"]).rename_columns(["id", "count"])
+        self.found[text] = table
 
     @property
     def distinct(self) -> int:
         """How many different ids there are."""
-        return 0 if self.found is None else self.found.num_rows
+        return sum(table.num_rows for table in self.found.values())
 
     def result(self) -> list[Any]:
-        """The most frequent ids first, equally frequent ones in their own order."""
-        if self.found is None:
-            return []
-        ordered = self.found.sort_by([("count", "descending"), ("id", "ascending")])
-        ids: Iterable[Any] = ordered["id"].slice(0, self.rows).to_pylist()
-        return list(ids)
+        """The most frequent ids first, equally frequent ones in their own order, whole numbers before texts."""
+        listed: list[tuple[int, bool, Any]] = []
+        for text, table in self.found.items():
+            top = table.sort_by([("count", "descending"), ("id", "ascending")]).slice(0, self.rows)
+            counts, ids = top["count"].to_pylist(), top["id"].to_pylist()
+            listed += [(-count, text, id_) for count, id_ in zip(counts, ids, strict=True)]
+        return [id_ for _, _, id_ in sorted(listed)[: self.rows]]

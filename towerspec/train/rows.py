@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.train.columns import FeatureColumn, LabelColumn, feature_columns, label_columns
-from towerspec.train.encode import Array, Malformed, fnv1a, ids, integers, is_text, labels, lists, numbers
+from towerspec.train.encode import Array, Malformed, Vocabulary, fnv1a, ids, integers, is_text, labels, lists, numbers
 from towerspec.train.reader import Raw
 
 
@@ -96,9 +96,9 @@ class Problems(dict[str, Diagnostic]):
 
 
 class Encoder:
-    """Encodes raw rows by a spec; `vocabularies` by table path are Arrow arrays of raw ids in row order."""
+    """Encodes raw rows by a spec; `vocabularies` are by table path."""
 
-    def __init__(self, model: Model, columns: Columns, vocabularies: Mapping[str, pa.Array]) -> None:
+    def __init__(self, model: Model, columns: Columns, vocabularies: Mapping[str, Vocabulary]) -> None:
         self.columns, self.vocabularies = columns, vocabularies
         self.surfaces = tuple(model.surfaces)
         self.features: dict[str, list[FeatureColumn]] = feature_columns(model)

@@ -185,5 +185,5 @@ def _add(
         coding = values.feature.coding
         known: int | None = None
         if coding is not None and coding.mode != "hash":
-            known = len(log.encoder.vocabularies[coding.table]) if coding.mode == "fitted" else coding.rows
+            known = coding.rows
         values.add(part.features[values.feature.name][np.isin(part.surface, values.feature.surfaces)], known)

@@ -91,7 +91,11 @@ class JsonInputs {
       return cursor.put(static_cast<float>(value.real()));
     }
     std::int64_t id = padding;
-    if (value.is(json::Value::Kind::string) && !input.values.empty()) {
+    if (value.is(json::Value::Kind::string) && input.takes_any()) {
+      id = text_id(value.text);
+    } else if (input.takes_any() && value.bits(id)) {
+      // all 64 bits are an id's, with or without a sign
+    } else if (value.is(json::Value::Kind::string) && !input.values.empty()) {
       const auto found = input.values.find(value.text);
       id = found == input.values.end() ? static_cast<std::int64_t>(input.values.size()) : found->second;
     } else if (!value.is(json::Value::Kind::null) && !value.whole(id)) {

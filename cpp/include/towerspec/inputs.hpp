@@ -7,7 +7,9 @@
 #include <cctype>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -22,6 +24,44 @@ inline constexpr std::int64_t padding = -1;
 
 using Inputs = std::map<std::string, at::Tensor>;
 
+/// A text as a 64-bit id: FNV-1a of its UTF-8 bytes.
+inline std::int64_t text_id(std::string_view text) {
+  std::uint64_t found = 0xCBF29CE484222325;
+  for (const char c : text) found = (found ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  return static_cast<std::int64_t>(found);
+}
+
+/// The rows of a table by raw id; texts stand in it as their `text_id`.
+class Vocabulary {
+ public:
+  /// From a list of whole numbers and texts in row order; all other ids get the row `unknown`.
+  Vocabulary(const json::Value& ids, std::int64_t unknown) : unknown_(unknown) {
+    for (const auto& id : ids.items) {
+      const auto raw = id.is(json::Value::Kind::string) ? text_id(id.text) : id.integer();
+      rows_.emplace(raw, static_cast<std::int64_t>(rows_.size()));
+    }
+  }
+
+  /// The rows of raw ids; -1 stays -1, which is missing.
+  at::Tensor look_up(const at::Tensor& ids) const {
+    auto rows = ids.to(at::kCPU, at::kLong).contiguous().clone();
+    auto* data = rows.data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < rows.numel(); ++i) {
+      if (data[i] == padding) continue;
+      const auto found = rows_.find(data[i]);
+      data[i] = found == rows_.end() ? unknown_ : found->second;
+    }
+    return rows.to(ids.device());
+  }
+
+ private:
+  std::unordered_map<std::int64_t, std::int64_t> rows_;
+  std::int64_t unknown_;
+};
+
+/// Vocabularies by table, shared by the surfaces of a build.
+using Vocabularies = std::map<std::string, std::shared_ptr<const Vocabulary>>;
+
 /// One input of a surface, as the manifest describes it.
 struct Input {
   std::string name, kind, level, rows;  // rows: `R`, one a request, or `N`, one a candidate
@@ -31,8 +71,10 @@ struct Input {
   bool ranged = false;
   std::int64_t low = 0, high = 0;                       // ids with a row of their own
   std::unordered_map<std::string, std::int64_t> values;  // ids by text
+  bool hashed = false;                                   // any 64-bit id has a row
+  std::shared_ptr<const Vocabulary> vocabulary;          // raw ids' rows, if the build knows them
 
-  static Input from(const json::Value& entry) {
+  static Input from(const json::Value& entry, const Vocabularies& vocabularies = {}) {
     Input input;
     input.name = entry.at("name").text;
     input.kind = entry.at("kind").text;
@@ -52,8 +94,13 @@ struct Input {
         input.values.emplace(value.text, static_cast<std::int64_t>(input.values.size()));
       }
     }
+    if (const auto* ids = entry.find("ids")) input.hashed = ids->text == "hash";
+    if (const auto* table = entry.find("vocabulary")) input.vocabulary = vocabularies.at(table->text);
     return input;
   }
+
+  /// Whether it takes any 64-bit id, and any text.
+  bool takes_any() const { return hashed || vocabulary != nullptr; }
 
   std::string shape() const {
     std::string text = "[" + rows;
@@ -132,7 +179,8 @@ class Boundary {
       throw fail("T705", "the input `" + input.name + "` has the shape [" + shape + "]",
                  {"it takes " + input.shape()}, input.wanted());
     }
-    return x.to(input.dtype()).contiguous();
+    const auto ready = x.to(input.dtype()).contiguous();
+    return input.vocabulary ? input.vocabulary->look_up(ready) : ready;
   }
 
   static std::string type_name(at::ScalarType type) {

@@ -67,6 +67,16 @@ struct Value {
     return code == std::errc() && end == text.data() + text.size();
   }
 
+  /// Whether a number is whole and fits 64 bits without a sign; if so, its bits are put into `x`.
+  bool bits(std::int64_t& x) const {
+    if (!is(Kind::number)) return false;
+    std::uint64_t bits = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), bits);
+    if (code != std::errc() || end != text.data() + text.size()) return false;
+    x = static_cast<std::int64_t>(bits);
+    return true;
+  }
+
   /// A whole number, which it must be.
   std::int64_t integer() const {
     std::int64_t x = 0;

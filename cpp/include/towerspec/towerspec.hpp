@@ -38,9 +38,10 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
 /// One surface of a build. A call changes nothing in it: several threads may share one.
 class Surface {
  public:
-  Surface(std::string name, const json::Value& entry, torch::jit::Module module) : module_(std::move(module)) {
+  Surface(std::string name, const json::Value& entry, torch::jit::Module module, const Vocabularies& vocabularies = {})
+      : module_(std::move(module)) {
     std::vector<Input> inputs;
-    for (const auto& input : entry.at("inputs").items) inputs.push_back(Input::from(input));
+    for (const auto& input : entry.at("inputs").items) inputs.push_back(Input::from(input, vocabularies));
     for (const auto& output : entry.at("outputs").items) outputs_.push_back(output.at("name").text);
     boundary_ = Boundary(std::move(name), std::move(inputs));
   }
@@ -111,13 +112,27 @@ class Bundle {
     try {
       auto module = torch::jit::load(file.string(), device_);
       module.eval();
-      return Surface(name, *entry, std::move(module));
+      return Surface(name, *entry, std::move(module), vocabularies(*entry));
     } catch (const c10::Error& error) {
       throw no_build("`" + file.filename().string() + "` is no TorchScript file: " + error.what_without_backtrace());
     }
   }
 
  private:
+  /// The vocabularies that a surface's inputs name.
+  Vocabularies vocabularies(const json::Value& entry) const {
+    Vocabularies found;
+    json::Value file;
+    for (const auto& input : entry.at("inputs").items) {
+      const auto* table = input.find("vocabulary");
+      if (table == nullptr || found.count(table->text) > 0) continue;
+      if (file.members.empty()) file = json::parse(read_file(folder_ / "vocabularies.json", "T701"));
+      const auto unknown = input.at("range").items.at(1).integer() + 1;
+      found[table->text] = std::make_shared<const Vocabulary>(file.at(table->text), unknown);
+    }
+    return found;
+  }
+
   Error no_build(const std::string& why) const {
     return Error("T701", "`" + folder_.string() + "` holds no usable build: " + why, {},
                  "make one with `towerspec compile`");
