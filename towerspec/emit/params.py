@@ -122,7 +122,8 @@ def _keyed(part: Part, key: str, value: str) -> str:
 
 def _tensor(param: Param, inits: bool) -> str:
     begins = f', "{param.init.kind}"' + "".join(f", {v!r}" for v in param.init.values) if inits else ""
-    options = ", trainable=False" if inits and not param.trainable else ""
+    needed = inits or param.dtype == "int"  # a serving graph trains nothing, but whole numbers can't be trainable
+    options = ", trainable=False" if needed and not param.trainable else ""
     if param.dtype != "float":
         options += f", dtype={_DTYPES[param.dtype]}"
     return f"tensor({list(param.shape)}{begins}{options})"
