@@ -7,6 +7,7 @@ from pathlib import Path
 
 from towerspec.check.build import build_model
 from towerspec.check.model import Model
+from towerspec.check.parts import check_freeze
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.graph import Graph
 from towerspec.lower import lower
@@ -70,4 +71,6 @@ def _check(spec: tree.Spec, report: Report) -> Checked:
         return Checked(None, None, report)
     model = build_model(spec, report)
     graph = lower(model, report) if model is not None else None
+    if graph is not None:
+        check_freeze(spec.items, graph, report)
     return Checked(None, None, report) if report else Checked(model, graph, report)

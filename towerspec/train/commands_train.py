@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the spec's `train` block, such as "
     "epochs=3; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--init-from", type=click.Path(path_type=Path), metavar="RUN", help="Begin with an earlier run's weights that fit."
+)
+@click.option(
+    "--freeze", "frozen", multiple=True, metavar="PART", help="Hold a part: trunk, a surface, a path; may be repeated."
+)
 @click.option("--resume", is_flag=True, help="Go on with the training that was interrupted in RUN.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="On this machine; or devices.")
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines; see torchrun.")
@@ -53,12 +59,14 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     needs("lightning")
     from towerspec.check import check
     from towerspec.train.data import open_log
+    from towerspec.train.run import Run
     from towerspec.train.settings import settings
     from towerspec.train.trainer import Setup, train
 
     checked = check(spec)
     model, _ = checked.sound()
     options = settings(model.train, given["settings"])
+    options = options.model_copy(update={"freeze": (*options.freeze, *given["frozen"])})
     named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
     log = open_log(checked, given["data"], named)
     valid = open_log(checked, given["valid"], named) if given["valid"] else None
@@ -72,6 +80,7 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
         processes=given["processes"],
         nodes=given["nodes"],
         checkpoint_every=given["checkpoint_every"],
+        init_from=Run(given["init_from"]) if given["init_from"] else None,
         tensorboard=given["logger"] == "tensorboard",
         bar=sys.stderr.isatty() and not as_json,
         say=lambda line: click.echo(line, err=True),

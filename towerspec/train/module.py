@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,12 +29,17 @@ def build_module(checked: Checked, seed: int = 0) -> nn.Module:
     model, graph = checked.sound()
     slices = {surface: slice_surface(graph, surface) for surface in graph.surfaces}
     module = load_source(render_model(graph, slices, model.path), "model")
+    module.__dict__["F"] = _Functional()
     made: nn.Module = getattr(module, class_name(graph.model))(seed=seed)
     return made.train()
 
 
 class _Functional:
-    """`torch.nn.functional`, with gradients of the looked-up rows alone where a table asks for them."""
+    """`torch.nn.functional` as training wants it of the generated code.
+
+    Gradients of a table's looked-up rows alone where it has `sparse_rows`, and running statistics in place of the
+    batch's, which they don't follow then, where they are `frozen`.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(F, name)
@@ -44,13 +48,17 @@ class _Functional:
     def embedding(ids: Tensor, weight: Tensor) -> Tensor:
         return F.embedding(ids, weight, sparse=getattr(weight, "sparse_rows", False))
 
+    @staticmethod
+    def batch_norm(x: Tensor, mean: Tensor, var: Tensor, *rest: Any) -> Tensor:
+        scale, shift, training, momentum, eps = rest
+        return F.batch_norm(x, mean, var, scale, shift, training and not hasattr(mean, "frozen"), momentum, eps)
+
 
 def sparse_gradients(module: nn.Module, paths: Iterable[str]) -> None:
     """Gives these tables of a generated module gradients that hold the looked-up rows and no others."""
     parameters = dict(module.named_parameters())
     for path in paths:
         parameters[path].sparse_rows = True  # type: ignore[attr-defined]
-    setattr(sys.modules[type(module).__module__], "F", _Functional())  # noqa: B010 - mypy knows no such module
 
 
 def owners(graph: Graph) -> dict[str, str | None]:

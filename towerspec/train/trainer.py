@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +15,21 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import Tensor
 
-from towerspec import __version__
 from towerspec.check import Checked
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.layers.blocks import Train
-from towerspec.syntax.files import sources
 from towerspec.train.balancing import BALANCERS
-from towerspec.train.callbacks import BEST, LAST, Best, Checkpoints, Lines
-from towerspec.train.files import write_text, write_weights
+from towerspec.train.callbacks import LAST, Best, Checkpoints, Lines
+from towerspec.train.carry import carried_vocabularies, carry, freeze, statistics_to_fit
+from towerspec.train.folder import Made, Setup, finish, prepare
 from towerspec.train.lightning import Epochs, Log, Training, Validation
 from towerspec.train.losses import Losses
 from towerspec.train.module import build_module, shared_layer, sparse_gradients, tables
-from towerspec.train.run import FORMAT, Run
+from towerspec.train.run import Run
 
-Say = Callable[[str], None]
-PLAN = "plan.json"
 SPARSE_FROM = 50_000  # rows of a table from which on gradients of the looked-up rows alone are cheaper
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a training runs, apart from what it computes."""
-
-    resume: bool = False
-    processes: int = 1
-    nodes: int = 1
-    checkpoint_every: int = 1000  # steps
-    tensorboard: bool = False
-    bar: bool = False
-    say: Say = lambda line: None
-    data: Mapping[str, Any] = field(default_factory=dict)  # for the record: what the log was read from
 
 
 def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Train, setup: Setup = Setup()) -> Run:
@@ -61,26 +40,27 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
 
     Raises:
         SpecError: the spec has errors, `out` holds a run already (T821) or another one (T822), the log has no
-            row (T823), or the loss is not finite any more (T824).
+            row (T823), the loss is not finite any more (T824), or a part to freeze is unknown (T825).
     """
     model, graph = checked.sound()
     run = Run(out)
+    made = _make(checked, log, options, setup)
     if _primary():
-        _prepare(run, checked, options, setup)
+        prepare(run, checked, options, setup)
+    log = log.with_vocabularies(made.vocabularies)
     steps = math.ceil(log.rows() / options.batch)
     if not steps:
         raise SpecError(
             Diagnostic("T823", "the log has no row to train on", help="give more `--data`, or move `--valid-from`")
         )
-    fitted = log.fit()
-    log = log.with_vocabularies(fitted.vocabularies)
-    module = _module(checked, options, fitted.statistics)
     kinds = {task: head.loss for task, head in Losses(model).kinds.items()}
-    parameters = dict(module.named_parameters())
-    balancer = BALANCERS[options.balance](list(kinds), kinds, [parameters[path] for path in shared_layer(graph)])
-    training = Training(module, model, balancer, options, steps * options.epochs)
+    parameters = {path: p for path, p in made.module.named_parameters() if p.requires_grad}
+    balancer = BALANCERS[options.balance](
+        list(kinds), kinds, [parameters[p] for p in shared_layer(graph) if p in parameters]
+    )
+    training = Training(made.module, model, balancer, options, steps * options.epochs)
     training.tables = tables(graph)
-    sparse_gradients(module, _sparse(training.tables, parameters, options, setup))
+    sparse_gradients(made.module, _sparse(training.tables, parameters, options, setup))
     best = Best(run.checkpoints, _monitor(options), options.monitor == "auc")
     last = run.checkpoints / LAST
     with _quiet():
@@ -96,12 +76,12 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
         trainer.fit(
             training,
             epochs,
-            Validation(valid.with_vocabularies(fitted.vocabularies), options.batch * 4) if valid else None,
+            Validation(valid.with_vocabularies(made.vocabularies), options.batch * 4) if valid else None,
             ckpt_path=str(last) if setup.resume and last.is_file() else None,
             weights_only=True,
         )
     if trainer.is_global_zero:
-        _finish(run, checked, fitted.vocabularies, options, setup, best, trainer)
+        finish(run, checked, made, options, setup, best, trainer.global_step)
     return run
 
 
@@ -113,14 +93,24 @@ def _primary() -> bool:
 # ---- the model ---------------------------------------------------------------------------------
 
 
-def _module(checked: Checked, options: Train, statistics: Mapping[str, Tensor]) -> nn.Module:
-    """The generated module with the statistics that the log was fitted to."""
+def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
+    """The generated module with what an earlier run learned, and the rest fitted to the log."""
+    _, graph = checked.sound()
     module = build_module(checked, options.seed)
+    carried = carry(module, setup.init_from) if setup.init_from else None
+    frozen = freeze(module, graph, options.freeze, carried)
+    fitted = log.fit()
+    statistics = statistics_to_fit(fitted.statistics, carried)
     with torch.no_grad():
         for path, buffer in module.named_buffers():
             if path in statistics:
                 buffer.copy_(statistics[path])
-    return module
+    vocabularies = fitted.vocabularies
+    if setup.init_from and carried:
+        vocabularies = carried_vocabularies(setup.init_from, carried, vocabularies)
+        for line in carried.lines() if _primary() else ():
+            setup.say(line)
+    return Made(module, vocabularies, carried, frozen)
 
 
 def _sparse(paths: Iterable[str], parameters: Mapping[str, Tensor], options: Train, setup: Setup) -> list[str]:
@@ -130,7 +120,7 @@ def _sparse(paths: Iterable[str], parameters: Mapping[str, Tensor], options: Tra
     """
     if setup.processes * setup.nodes > 1 or options.embedding_optimizer == "adam":
         return []
-    return [path for path in paths if parameters[path].requires_grad and len(parameters[path]) >= SPARSE_FROM]
+    return [path for path in paths if path in parameters and len(parameters[path]) >= SPARSE_FROM]
 
 
 def sampling_weights(counts: Mapping[str, int], options: Train) -> dict[str, float] | None:
@@ -205,82 +195,3 @@ class _quiet(warnings.catch_warnings):
         warnings.filterwarnings("ignore", module=r"lightning\..*")
         warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|lr_scheduler\.step).*")
         return entered
-
-
-# ---- the folder --------------------------------------------------------------------------------
-
-
-def _plan(checked: Checked, options: Train, setup: Setup) -> dict[str, Any]:
-    """What a training that goes on must have in common with the one that began."""
-    assert checked.model is not None
-    return {"spec": checked.model.text, "options": options.model_dump(mode="json"), "data": dict(setup.data)}
-
-
-def _prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
-    """Makes the folder, or finds the training there that is to go on."""
-    assert checked.model is not None
-    plan = _plan(checked, options, setup)
-    kept = run.checkpoints / PLAN
-    if setup.resume and kept.is_file():
-        old = json.loads(kept.read_text(encoding="utf-8"))
-        # Sums depend on how many threads add them up.
-        torch.set_num_threads(old.pop("threads"))
-        if old != json.loads(json.dumps(plan)):
-            raise SpecError(
-                Diagnostic(
-                    "T822",
-                    f"`{run.folder}` holds the training of another spec, other options or other data",
-                    help="give the same ones as before, or another folder",
-                )
-            )
-    elif run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-        raise SpecError(
-            Diagnostic(
-                "T821",
-                f"`{run.folder}` exists already",
-                help="give another folder, or `--resume` to go on with the training there",
-            )
-        )
-    try:
-        _copy_spec(run, Path(checked.model.path))
-        write_text(kept, json.dumps({**plan, "threads": torch.get_num_threads()}, indent=2) + "\n")
-    except OSError as error:
-        raise SpecError(Diagnostic("T821", f"`{run.folder}` can't be written: {error.strerror}")) from error
-
-
-def _copy_spec(run: Run, spec: Path) -> None:
-    """The spec and all that it includes, as they are now, in the same places to each other."""
-    root = spec.resolve().parent
-    for path in sources(spec):
-        target = run.folder / "spec" / path.resolve().relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-
-
-def _finish(
-    run: Run,
-    checked: Checked,
-    vocabularies: Mapping[str, Any],
-    options: Train,
-    setup: Setup,
-    best: Best,
-    trainer: L.Trainer,
-) -> None:
-    """The best weights, the vocabularies, and last of all the record that makes the folder a run."""
-    assert checked.model is not None
-    from towerspec.weights import read_safetensors
-
-    write_weights(run.weights, read_safetensors(run.checkpoints / BEST))
-    write_text(run.vocabularies, json.dumps(vocabularies) + "\n")
-    record = {
-        "format": FORMAT,
-        "model": checked.model.name,
-        "spec": Path(checked.model.path).name,
-        "data": dict(setup.data),
-        "options": options.model_dump(mode="json"),
-        "steps": trainer.global_step,
-        "epochs": best.history,
-        "best_epoch": best.best_epoch,
-        "versions": {"towerspec": __version__, "torch": torch.__version__, "lightning": version("lightning")},
-    }
-    write_text(run.folder / "run.json", json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,134 @@
+"""The run folder while it is made: prepared before the first step, a run only when the record is written, last of all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from towerspec import __version__
+from towerspec.check import Checked
+from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.layers.blocks import Train
+from towerspec.syntax.files import sources
+from towerspec.train.callbacks import BEST, Best
+from towerspec.train.carry import Carried
+from towerspec.train.files import write_text, write_weights
+from towerspec.train.run import FORMAT, Run
+from towerspec.weights import read_safetensors
+
+Say = Callable[[str], None]
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a training runs, apart from what it computes."""
+
+    resume: bool = False
+    processes: int = 1
+    nodes: int = 1
+    checkpoint_every: int = 1000  # steps
+    tensorboard: bool = False
+    bar: bool = False
+    say: Say = lambda line: None
+    init_from: Run | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)  # for the record: what the log was read from
+
+
+@dataclass(frozen=True)
+class Made:
+    """A module that is ready to be trained, and what it was made of."""
+
+    module: nn.Module
+    vocabularies: Mapping[str, Any]
+    carried: Carried | None
+    frozen: list[str]
+
+
+def _plan(checked: Checked, options: Train, setup: Setup) -> dict[str, Any]:
+    """What a training that goes on must have in common with the one that began."""
+    assert checked.model is not None
+    return {
+        "spec": checked.model.text,
+        "options": options.model_dump(mode="json"),
+        "data": dict(setup.data),
+        "init_from": str(setup.init_from.folder) if setup.init_from else None,
+    }
+
+
+def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
+    """Makes the folder, or finds the training there that is to go on."""
+    assert checked.model is not None
+    plan = _plan(checked, options, setup)
+    kept = run.checkpoints / PLAN
+    if setup.resume and kept.is_file():
+        old = json.loads(kept.read_text(encoding="utf-8"))
+        # Sums depend on how many threads add them up.
+        torch.set_num_threads(old.pop("threads"))
+        if old != json.loads(json.dumps(plan)):
+            raise SpecError(
+                Diagnostic(
+                    "T822",
+                    f"`{run.folder}` holds the training of another spec, other options or other data",
+                    help="give the same ones as before, or another folder",
+                )
+            )
+    elif run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+        raise SpecError(
+            Diagnostic(
+                "T821",
+                f"`{run.folder}` exists already",
+                help="give another folder, or `--resume` to go on with the training there",
+            )
+        )
+    try:
+        _copy_spec(run, Path(checked.model.path))
+        write_text(kept, json.dumps({**plan, "threads": torch.get_num_threads()}, indent=2) + "\n")
+    except OSError as error:
+        raise SpecError(Diagnostic("T821", f"`{run.folder}` can't be written: {error.strerror}")) from error
+
+
+def _copy_spec(run: Run, spec: Path) -> None:
+    """The spec and all that it includes, as they are now, in the same places to each other."""
+    root = spec.resolve().parent
+    for path in sources(spec):
+        target = run.folder / "spec" / path.resolve().relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def finish(
+    run: Run,
+    checked: Checked,
+    made: Made,
+    options: Train,
+    setup: Setup,
+    best: Best,
+    steps: int,
+) -> None:
+    """The best weights, the vocabularies, and last of all the record that makes the folder a run."""
+    assert checked.model is not None
+    write_weights(run.weights, read_safetensors(run.checkpoints / BEST))
+    write_text(run.vocabularies, json.dumps(made.vocabularies) + "\n")
+    record = {
+        "format": FORMAT,
+        "model": checked.model.name,
+        "spec": Path(checked.model.path).name,
+        "data": dict(setup.data),
+        "options": options.model_dump(mode="json"),
+        "steps": steps,
+        "epochs": best.history,
+        "best_epoch": best.best_epoch,
+        "init_from": made.carried.as_json() if made.carried else None,
+        "frozen": made.frozen,
+        "versions": {"towerspec": __version__, "torch": torch.__version__, "lightning": version("lightning")},
+    }
+    write_text(run.folder / "run.json", json.dumps(record, indent=2) + "\n")
