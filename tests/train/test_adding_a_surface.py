@@ -11,9 +11,10 @@ from towerspec.check import check
 from towerspec.check.parts import part_paths
 from towerspec.diagnostics import SpecError
 from towerspec.layers.blocks import Train
+from towerspec.train.folder import Setup
 from towerspec.train.module import build_module
 from towerspec.train.run import Run
-from towerspec.train.trainer import Setup, train
+from towerspec.train.trainer import train
 from towerspec.weights import read_safetensors
 
 from .memory import Memory, learnable, pick
@@ -96,7 +97,10 @@ def test_what_was_resized_begins_anew(two: Run, tmp_path: Path) -> None:
     checked = check(write_spec(tmp_path, text))
     options = OPTIONS.model_copy(update={"freeze": ("search",)})
     run = train(checked, learnable(checked, 200), None, tmp_path / "run", options, Setup(init_from=two))
-    assert set(run.record["init_from"]["resized"]) == {"surfaces.search.query.weight", "surfaces.search.intent.0.weight"}
+    assert set(run.record["init_from"]["resized"]) == {
+        "surfaces.search.query.weight",
+        "surfaces.search.intent.0.weight",
+    }
     assert "surfaces.search.intent.0.bias" in run.record["frozen"]
     assert "surfaces.search.query.weight" not in run.record["frozen"], "what has learned nothing is not frozen"
 

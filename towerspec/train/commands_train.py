@@ -59,9 +59,10 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     needs("lightning")
     from towerspec.check import check
     from towerspec.train.data import open_log
+    from towerspec.train.folder import Setup
     from towerspec.train.run import Run
     from towerspec.train.settings import settings
-    from towerspec.train.trainer import Setup, train
+    from towerspec.train.trainer import train
 
     checked = check(spec)
     model, _ = checked.sound()

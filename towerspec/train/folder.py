@@ -1,4 +1,4 @@
-"""The run folder while it is made: prepared before the first step, a run only when the record is written, last of all."""
+"""The run folder while it is made: prepared before the first step, a run only once its record is written, last of all."""
 
 from __future__ import annotations
 

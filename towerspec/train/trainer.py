@@ -29,10 +29,11 @@ from towerspec.train.losses import Losses
 from towerspec.train.module import build_module, shared_layer, sparse_gradients, tables
 from towerspec.train.run import Run
 
+SETUP = Setup()
 SPARSE_FROM = 50_000  # rows of a table from which on gradients of the looked-up rows alone are cheaper
 
 
-def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Train, setup: Setup = Setup()) -> Run:
+def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Train, setup: Setup = SETUP) -> Run:
     """Trains a checked spec on a log and leaves a run in the folder `out`.
 
     With validation rows it keeps the weights of the best epoch, and stops when `options.patience` epochs brought no
