@@ -46,6 +46,8 @@ def _example(*lines: str) -> str:
 # Commands that live elsewhere, imported when they are asked for.
 _ELSEWHERE = {
     "data": "towerspec.train.commands_data:data",
+    "simulate": "towerspec.train.commands_data:simulate",
+    "diff": "towerspec.commands_diff:diff",
     "train": "towerspec.train.commands_train:train",
 }
 

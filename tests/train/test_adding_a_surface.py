@@ -1,4 +1,4 @@
-"""A third surface on a trained model of two: what is carried over, what is frozen, and that the two stay as they were."""
+"""A third surface on a trained model of two: what is carried over and frozen, and that the two stay as they were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder while it is made: prepared before the first step, a run only once its record is written, last of all."""
+"""The run folder while it is made: prepared before the first step, and a run only once its record is written."""
 
 from __future__ import annotations
 
