@@ -13,7 +13,7 @@ from towerspec.diff import Change, SpecDiff, SurfaceChange
 
 
 @click.command(
-    epilog="\b\nExamples:\n  towerspec diff old.tower new.tower\n  towerspec diff --exit-code old.tower new.tower --json"
+    epilog="\b\nExamples:\n  towerspec diff old.tower new.tower\n  towerspec diff old.tower new.tower --exit-code"
 )
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))

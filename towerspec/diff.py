@@ -1,4 +1,4 @@
-"""What a change of a spec means: surfaces, inputs, outputs, parameters, training options, and what each surface costs."""
+"""What a change of a spec means: surfaces, inputs, outputs, parameters, training options, and the costs of it."""
 
 from __future__ import annotations
 

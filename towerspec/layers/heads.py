@@ -33,12 +33,24 @@ class Head(Kind):
         return z
 
 
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+_KEPT = "the share of the negative rows that the log still holds; logits are learned as of all rows"
+
+
 class Binary(Head):
-    """Whether something happens: a logit, and its sigmoid as the probability."""
+    """Whether something happens: a logit, and its sigmoid as the probability.
+
+    Where a log was thinned out by dropping negative rows, `negatives_kept` corrects for it: the loss adds
+    `-log(negatives_kept)` to the logit, by which the rows that are left are likelier than all of them were. So the
+    logit, and the prediction that is made of it, is that of the traffic as it was. He et al. 2014,
+    doi:10.1145/2648584.2648589, section 6.3.
+    """
 
     kind = "binary"
     loss = "binary_cross_entropy"
     example = "head click : binary"
+
+    negatives_kept: Share = Field(1.0, description=_KEPT)
 
     def link(self, z: Value) -> Value:
         return z.sigmoid()
@@ -99,6 +111,8 @@ class Product(Head):
     loss = "binary_cross_entropy"
     takes_heads = True
     example = "head purchase : product(click, conversion)"
+
+    negatives_kept: Share = Field(1.0, description=_KEPT)
 
     def combine(self, b: Scope, logits: list[Value]) -> Value:
         """The product's logit from the heads' logits."""
