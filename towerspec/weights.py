@@ -104,7 +104,7 @@ def match(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         problems.append(
             Diagnostic(
                 "T602",
-                f"the weights hold {len(extra)} tensors that the spec doesn't have",
+                f"the weights hold {len(extra)} tensor{'s' if len(extra) > 1 else ''} that the spec doesn't have",
                 notes=(f"left over: {listing([f'`{name}`' for name in extra], 20)}",),
                 help="remove them from the file, or compile the spec they belong to",
             )

@@ -55,12 +55,14 @@ class Train(Block):
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="how often the data is gone through")
     batch: Annotated[int, Field(ge=1, le=2**24)] = Field(1024, description="rows a step, of all processes together")
     optimizer: Literal["adamw", "adam", "adagrad", "sgd"] = Field("adamw", description="of the dense layers")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="of the dense layers")
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e6)] = Field(1e-3, description="of the dense layers")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="of the dense layers' matrices")
     embedding_optimizer: Literal["rowwise", "adam", "adagrad", "sgd"] = Field(
         "rowwise", description="of the embedding tables; `rowwise` is Adagrad with one number a row"
     )
-    embedding_learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.02, description="of the embedding tables")
+    embedding_learning_rate: Annotated[float, Field(gt=0.0, le=1e6)] = Field(
+        0.02, description="of the embedding tables"
+    )
     schedule: Literal["constant", "cosine", "linear"] = Field(
         "constant", description="how the learning rates fall, to 0 at the last step, after the warm-up"
     )

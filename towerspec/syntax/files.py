@@ -51,6 +51,7 @@ class _Loader:
     report: Report = field(default_factory=Report)
     seen: dict[Path, Source] = field(default_factory=dict)
     chain: list[Path] = field(default_factory=list)
+    full: bool = False  # whether the bound on files was reported
 
     def load(self, path: Path, shown: str) -> tree.Spec:
         """A file's tree, with what it includes in place of the includes."""
@@ -86,7 +87,9 @@ class _Loader:
         if real in self.seen:
             return []  # read already, by another way
         if len(self.seen) >= MOST_FILES:
-            self.report.error("T007", f"the spec includes more than {MOST_FILES} files", span, "one too many")
+            if not self.full:
+                self.report.error("T007", f"the spec includes more than {MOST_FILES} files", span, "one too many")
+            self.full = True
             return []
         try:
             spec = self.load(target, os.path.join(os.path.dirname(shown), text))

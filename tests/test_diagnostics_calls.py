@@ -1,0 +1,385 @@
+"""Mistakes that no text of a spec can show: each is made through the command line or a call and gives its exact text.
+
+`pytest --refresh` rewrites the texts, which stand beside those of `tests/diagnostics`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_explanations import codes_of
+from torch import Tensor
+
+import towerspec
+from towerspec.check import check
+from towerspec.cli import main
+from towerspec.diagnostics import SpecError, render
+from towerspec.emit.build import compile_spec
+from towerspec.ir.builder import Scope, Value
+from towerspec.ir.primitives import Linear
+from towerspec.layers import base
+from towerspec.layers.base import Layer, kinds
+from towerspec.syntax.files import LARGEST, MOST_FILES
+from towerspec.train.data import open_log
+
+FOLDER = Path(__file__).parent / "diagnostics"
+SPEC = """model small
+
+candidate {
+    item  : category { rows: 10, dim: 4 }
+    price : number
+}
+
+trunk {
+    shared = mlp(candidate, hidden: [4])
+}
+
+surface home {
+    tower {
+        head click : binary
+    }
+}
+
+surface search {
+    tower {
+        head click : binary
+    }
+}
+"""
+Make = Callable[[pytest.MonkeyPatch], None]
+CASES: dict[str, Make] = {}
+
+
+def case(make: Make) -> Make:
+    CASES[make.__name__] = make
+    return make
+
+
+def weights(change: Mapping[str, Tensor | None]) -> None:
+    """`weights.safetensors` that fits the spec but for a change; then the compile."""
+    shapes = {p.path: p.shape for _, p in check("small.tower").sound()[1].params}
+    made: dict[str, Tensor | None] = {path: torch.zeros(shape) for path, shape in shapes.items()}
+    save_file({k: x for k, x in {**made, **change}.items() if x is not None}, "weights.safetensors")
+    main(["compile", "small.tower", "-o", "build", "--weights", "weights.safetensors"])
+
+
+def serve(change: Mapping[str, Any], strict: bool = False) -> None:
+    """A call of a surface, with one input changed or, where it is None, left out."""
+    compile_spec(check("small.tower"), Path("build"))
+    inputs = {"item": [1, 2], "price": [0.5, 1.0], **change}
+    towerspec.load("build").surfaces["home"]({k: x for k, x in inputs.items() if x is not None}, strict=strict)
+
+
+def log(rows: str, *words: str) -> None:
+    Path("log.csv").write_text(rows)
+    main(["data", "check", "small.tower", "log.csv", *words])
+
+
+def train(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert not end.value.code
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+@case
+def T001_missing(_: pytest.MonkeyPatch) -> None:
+    main(["check", "nowhere.tower"])
+
+
+@case
+def T003_large(_: pytest.MonkeyPatch) -> None:
+    Path("large.tower").write_text("#" * (LARGEST + 1))
+    main(["check", "large.tower"])
+
+
+@case
+def T007_files(_: pytest.MonkeyPatch) -> None:
+    Path("many.tower").write_text("model many\n" + "".join(f'include "p{i}.tower"\n' for i in range(MOST_FILES + 1)))
+    for i in range(MOST_FILES + 1):
+        Path(f"p{i}.tower").write_text("")
+    main(["check", "many.tower", "--format", "concise"])
+
+
+@case
+def T009_exists(_: pytest.MonkeyPatch) -> None:
+    main(["init", "small.tower"])
+
+
+@case
+def T009_folder(_: pytest.MonkeyPatch) -> None:
+    main(["graph", "small.tower", "-o", "."])
+
+
+@case
+def T216_growth(_: pytest.MonkeyPatch) -> None:
+    first = "template t0(x) {\n    y = linear(x, width: 4)\n}\n"
+    more = "".join(f"template t{i}(x) {{\n    a = t{i - 1}(x)\n    b = t{i - 1}(a)\n}}\n" for i in range(1, 40))
+    Path("laughs.tower").write_text(SPEC.replace("mlp(candidate, hidden: [4])", "t39(candidate)") + first + more)
+    main(["check", "laughs.tower", "--format", "concise"])
+
+
+# ---- layers ------------------------------------------------------------------------------------
+
+
+@case
+def T308_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind as a package would add it, in a registry of this case's own."""
+    monkeypatch.setattr(base, "_REGISTRY", {**base._REGISTRY, "layer": dict(kinds("layer"))})
+
+    class Halves(Layer):
+        kind = "halves"
+
+        def lower(self, b: Scope, x: Value) -> Value:
+            return x[: x.width // (x.width - 5)]
+
+    Path("small.tower").write_text(SPEC.replace("mlp(candidate, hidden: [4])", "halves(candidate)"))
+    main(["check", "small.tower"])
+
+
+@case
+def T407_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def lower(self: object, b: Any, x: Any) -> Any:
+        seen.append(b.param("bias", (x.width,), own=True))
+        return x + b.use(seen[0]) + seen[-1]
+
+    monkeypatch.setattr(kinds("layer")["mlp"], "lower", lower)
+    main(["check", "small.tower"])
+
+
+# ---- weights and compile -----------------------------------------------------------------------
+
+
+@case
+def T601_missing(_: pytest.MonkeyPatch) -> None:
+    weights({"trunk.shared.0.bias": None})
+
+
+@case
+def T602_extra(_: pytest.MonkeyPatch) -> None:
+    weights({"trunk.shared.9.bias": torch.zeros(4)})
+
+
+@case
+def T603_shape(_: pytest.MonkeyPatch) -> None:
+    weights({"trunk.shared.0.bias": torch.zeros(5)})
+
+
+@case
+def T605_nan(_: pytest.MonkeyPatch) -> None:
+    weights({"trunk.shared.0.bias": torch.tensor([0.0, float("nan"), 0.0, 0.0])})
+
+
+@case
+def T604_broken(_: pytest.MonkeyPatch) -> None:
+    Path("weights.safetensors").write_bytes(b"nothing")
+    main(["compile", "small.tower", "-o", "build", "--weights", "weights.safetensors"])
+
+
+@case
+def T606_wrong_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a bug of the compiler's gives this one: here a primitive prints what it doesn't mean."""
+    monkeypatch.setattr(Linear, "code", lambda self, args, types, out: f"0.0 * F.linear({', '.join(args)})")
+    main(["compile", "small.tower", "-o", "build"])
+
+
+@case
+def T607_surface(_: pytest.MonkeyPatch) -> None:
+    main(["compile", "small.tower", "-o", "build", "--surface", "serch"])
+
+
+@case
+def T608_notes(_: pytest.MonkeyPatch) -> None:
+    Path("notes").mkdir()
+    Path("notes/todo.txt").write_text("keep me")
+    main(["compile", "small.tower", "-o", "notes"])
+
+
+@case
+def T609_pass(_: pytest.MonkeyPatch) -> None:
+    main(["compile", "small.tower", "-o", "build", "--no-pass", "hosit"])
+
+
+@case
+def T610_vocabulary(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: fitted,"))
+    weights({})
+
+
+# ---- serving -----------------------------------------------------------------------------------
+
+
+@case
+def T701_no_build(_: pytest.MonkeyPatch) -> None:
+    towerspec.load("nowhere")
+
+
+@case
+def T702_missing(_: pytest.MonkeyPatch) -> None:
+    serve({"item": None})
+
+
+@case
+def T703_unknown(_: pytest.MonkeyPatch) -> None:
+    serve({"prise": [1.0, 2.0]})
+
+
+@case
+def T704_type(_: pytest.MonkeyPatch) -> None:
+    serve({"item": torch.ones(2)})
+
+
+@case
+def T705_shape(_: pytest.MonkeyPatch) -> None:
+    serve({"price": [[1.0], [2.0]]})
+
+
+@case
+def T706_rows(_: pytest.MonkeyPatch) -> None:
+    serve({"price": [1.0]})
+
+
+@case
+def T707_range(_: pytest.MonkeyPatch) -> None:
+    serve({"item": [1, 10]}, strict=True)
+
+
+# ---- logs and runs -----------------------------------------------------------------------------
+
+GOOD = "surface,item,price,click\nhome,1,0.5,1\nsearch,2,1.5,0\nhome,3,2.5,0\nsearch,4,0.5,1\n"
+
+
+@case
+def T801_no_run(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--init-from", "nowhere"])
+
+
+@case
+def T810_no_log(_: pytest.MonkeyPatch) -> None:
+    main(["data", "check", "small.tower", "nowhere"])
+
+
+@case
+def T811_column(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("price", "prise"))
+
+
+@case
+def T812_type(_: pytest.MonkeyPatch) -> None:
+    log("surface,item,price,click\nhome,1,dear,1\nsearch,2,cheap,0\n")
+
+
+@case
+def T813_value(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("home,3", "home,3.5"))
+
+
+@case
+def T814_surface(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("search,4", "serch,4"))
+
+
+@case
+def T815_label(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("1.5,0", "1.5,2"))
+
+
+@case
+def T816_time(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--valid-from", "3"])
+
+
+@case
+def T817_vocabulary(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: fitted,"))
+    Path("log.csv").write_text(GOOD)
+    list(open_log(check("small.tower"), [Path("log.csv")]).batches(4))
+
+
+@case
+def T818_warning(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace(",1\n", ",0\n"))
+
+
+@case
+def T819_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    main(["data", "check", "small.tower", "log.csv"])
+
+
+@case
+def T821_exists(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("run").mkdir()
+    Path("run/notes.txt").write_text("keep me")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T822_other_options(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    train(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=2", "--resume"])
+
+
+@case
+def T823_no_rows(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD.split("\n")[0] + "\n")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T824_diverged(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("head click : binary", "head click : regression"))
+    Path("log.csv").write_text(GOOD.replace(",1\n", ",1e38\n"))
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+# ---- the tests ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_gives_its_text(
+    name: str, refresh: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.tower").write_text(SPEC)
+    text = outcome(CASES[name], monkeypatch, capsys)
+    expected = FOLDER / f"{name}.txt"
+    if refresh:
+        expected.write_text(text, encoding="utf-8")
+    assert text == expected.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bT\d{3}\b", text)) == {name.split("_")[0]}
+
+
+def outcome(make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a user reads of it, from the first mistake on."""
+    try:
+        make(monkeypatch)
+    except SpecError as error:
+        return "\n\n".join(render(d) for d in error.diagnostics) + "\n"
+    except SystemExit:
+        pass
+    shown = capsys.readouterr()
+    text = shown.out + shown.err
+    found = re.search(r"^(\S+:\d+:\d+: )?(error|warning)\[?.*", text, re.MULTILINE | re.DOTALL)
+    assert found, text
+    return found[0].rstrip() + "\n"
+
+
+def test_every_code_has_an_example_of_its_text() -> None:
+    shown = {p.name.split("_")[0] for p in FOLDER.glob("T*.txt")}
+    assert shown == codes_of("towerspec")
