@@ -57,6 +57,8 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Train SPEC on a log of impressions, into a run folder."""
     needs("pyarrow")
     needs("lightning")
+    if given["logger"] == "tensorboard":
+        needs("tensorboard", "tensorboard")
     from towerspec.check import check
     from towerspec.train.data import open_log
     from towerspec.train.folder import Setup

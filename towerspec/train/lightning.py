@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import lightning.pytorch as L
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.layers.blocks import Train
+from towerspec.train.auc import auc
 from towerspec.train.balancing import Balancer
 from towerspec.train.batch import Batch
-from towerspec.train.distributed import sum_over_processes, world
+from towerspec.train.distributed import join_over_processes, sum_over_processes, world
 from towerspec.train.losses import Losses
 from towerspec.train.optimizers import clip, make_optimizer, schedule
 
@@ -98,6 +99,7 @@ class Tally:
     losses: Tensor
     rows: Tensor
     weights: Tensor
+    scores: dict[str, list[Tensor]] = field(default_factory=dict)  # by task: surface, logit and label of each row
 
 
 class Training(L.LightningModule):
@@ -124,7 +126,7 @@ class Training(L.LightningModule):
         means = self.means(batch)
         loss: Tensor = self.balancer(means) + 0.0 * self.anchor
         if not torch.isfinite(loss):
-            raise diverged(self.trainer.global_step, {task: float(x) for task, x in means.items()})
+            raise diverged(self.trainer.global_step, {task: float(x.detach()) for task, x in means.items()})
         self.log("step/loss", loss.detach(), on_step=True, prog_bar=True, batch_size=len(batch))
         for name, value in {**means, "loss": loss}.items():
             seen = self.seen.setdefault(name, torch.zeros(2, dtype=torch.float64))
@@ -189,8 +191,13 @@ class Training(L.LightningModule):
         self.tally = Tally(*(torch.zeros(3, *shape, dtype=torch.float64)))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        terms = self.losses(self.module(dict(batch.features), batch.surface), batch)
+        out = self.module(dict(batch.features), batch.surface)
+        terms = self.losses(out, batch)
         for task, term in terms.items():
+            if self.options.monitor == "auc" and self.losses.kinds[task].loss == "binary_cross_entropy":
+                z, y = out[f"{task}.logit"][term.rows], batch.labels[task][term.rows]
+                rows = torch.stack([batch.surface[term.rows].double(), z.double(), y.double()]).cpu()
+                self.tally.scores.setdefault(task, []).append(rows)
             column, surface = self.losses.tasks.index(task), batch.surface[term.rows].cpu()
             ones = torch.ones(len(surface), dtype=torch.float64)
             for sums, values in (
@@ -213,6 +220,23 @@ class Training(L.LightningModule):
         self.log("valid/loss", overall.float(), prog_bar=True, rank_zero_only=False)
         for i, j in there.nonzero().tolist():
             self.log(f"valid/{self.surfaces[i]}/{self.losses.tasks[j]}", means[i, j].float())
+        if self.options.monitor == "auc":
+            self.log("valid/auc", self._auc(by), prog_bar=True)
+
+    def _auc(self, by: Tensor) -> float:
+        """The mean of each surface's and binary task's AUC, by the spec's weights; those of one label are left out."""
+        total = weight = 0.0
+        for j, task in enumerate(self.losses.tasks):
+            if self.losses.kinds[task].loss != "binary_cross_entropy":
+                continue
+            rows = join_over_processes(torch.cat([torch.zeros(3, 0).double(), *self.tally.scores.get(task, [])], 1).T)
+            for i in range(len(self.surfaces)):
+                _, z, y = rows[rows[:, 0] == i].T
+                found = auc(z, y)
+                if found == found:
+                    self.log(f"valid/{self.surfaces[i]}/{task}/auc", found)
+                    total, weight = total + float(by[i, j]) * found, weight + float(by[i, j])
+        return total / weight if weight else 0.5
 
 
 def diverged(step: int, means: Mapping[str, float]) -> SpecError:
