@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -51,6 +51,26 @@ class _Expander:
             other = first.setdefault(param.name.text, param.name)
             if other is not param.name:
                 self._twice(param.name, other)
+        for name in _defined(item.body if isinstance(item, tree.LayerTemplate) else item.items):
+            if name.text in first:
+                self._twice(name, first[name.text])
+
+    def shadows(self, items: tuple[tree.Item, ...]) -> None:
+        """Reports each value and parameter with a constant's name: readers would take one for the other.
+
+        The constant gives way, so that what the name means is decided where it is defined.
+        """
+        for name in _defined(items):
+            constant = self.consts.pop(name.text, None)
+            if constant is not None:
+                self.report.error(
+                    "T211",
+                    f"`{name.text}` hides the constant `{name.text}`",
+                    name.span,
+                    "would hide the constant",
+                    labels=[Label(constant.name.span, "the constant is defined here")],
+                    help="give one of them another name",
+                )
 
     def _twice(self, name: tree.Name, other: tree.Name) -> None:
         self.report.error(
@@ -239,10 +259,24 @@ class _Expander:
         return replace(node, template=None, items=(*self.rewrite(template.items, given), *own))
 
 
+def _defined(node: object) -> Iterator[tree.Name]:
+    """The names of all values, features and parameters below a node."""
+    if isinstance(node, tuple):
+        for child in node:
+            yield from _defined(child)
+    elif isinstance(node, tree.Node):
+        if isinstance(node, (tree.Assign, tree.Feature, tree.Param)):
+            yield node.name
+        for f in fields(node):
+            if f.name != "span":
+                yield from _defined(getattr(node, f.name))
+
+
 def expand(spec: tree.Spec, report: Report) -> tree.Spec:
     """The spec without constants and templates: each is replaced by what it stands for."""
     expander = _Expander(report)
     expander.declare(spec.items)
+    expander.shadows(spec.items)
     for name in expander.consts:
         expander.const(name, expander.consts[name].value.span)
     items: list[Any] = []
