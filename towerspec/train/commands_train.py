@@ -64,7 +64,7 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     from towerspec.train.folder import Setup
     from towerspec.train.run import Run
     from towerspec.train.settings import settings
-    from towerspec.train.trainer import train
+    from towerspec.train.trainer import primary, train
 
     checked = check(spec)
     model, _ = checked.sound()
@@ -90,7 +90,7 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
         data=data,
     )
     run = train(checked, log, valid, out, options, setup)
-    if run is not None:
+    if primary():
         _report(run, as_json)
 
 

@@ -46,7 +46,7 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
     model, graph = checked.sound()
     run = Run(out)
     made = _make(checked, log, options, setup)
-    if _primary():
+    if primary():
         prepare(run, checked, options, setup)
     log = log.with_vocabularies(made.vocabularies)
     steps = math.ceil(log.rows() / options.batch)
@@ -86,7 +86,7 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
     return run
 
 
-def _primary() -> bool:
+def primary() -> bool:
     """Whether this process is the first of a training; the others are started later, or by another program."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
@@ -109,7 +109,7 @@ def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
     vocabularies = fitted.vocabularies
     if setup.init_from and carried:
         vocabularies = carried_vocabularies(setup.init_from, carried, vocabularies)
-        for line in carried.lines() if _primary() else ():
+        for line in carried.lines() if primary() else ():
             setup.say(line)
     return Made(module, vocabularies, carried, frozen)
 
