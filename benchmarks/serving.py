@@ -1,0 +1,248 @@
+"""What one call of a serving graph takes: each way to write and compile it, beside the floor, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.jit._fuser import optimized_execution
+
+import towerspec
+from benchmarks import rechub
+from benchmarks.expert import expert
+from benchmarks.floor import RATED_ROWS, Floor, copying
+from benchmarks.results import Result, Row, Table
+from benchmarks.timing import Call, interleave
+from benchmarks.weights import load_model, varied
+from towerspec.check import check
+from towerspec.emit.build import Options, compile_spec
+from towerspec.passes import optimise
+
+ROOT = Path(__file__).parent.parent
+SPEC = ROOT / "specs" / "ads_engagement.tower"
+SURFACE = "search"
+CASES = ((1, 1), (1, 16), (1, 64), (1, 256), (1, 1024), (8, 64))  # requests, and candidates of each
+LEVELS = (0, 1, 2, 3)
+AGREES = 1e-4
+REFERENCE = "slice -O2"
+EXPERT, RECHUB, PRODUCTS = "expert", "torch-rechub MMoE", "its products alone"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and for how long."""
+
+    spec: str = str(SPEC)
+    surface: str = SURFACE
+    cases: tuple[tuple[int, int], ...] = CASES
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 60
+    seconds: float = 45.0  # at most, for each case
+
+
+QUICK = Plan(cases=((1, 1), (1, 16)), threads=(1,), rounds=3, seconds=2.0)
+
+
+# ---- builds ------------------------------------------------------------------------------------
+
+
+def build_all(plan: Plan, folder: Path) -> dict[str, float]:
+    """Compiles the spec at every level, with one set of weights; what each graph's error against float64 is."""
+    checked = check(Path(plan.spec))
+    compile_spec(checked, folder / "O2", Options())
+    weights = folder / "weights.safetensors"
+    save_file(varied(load_model(folder / "O2")), weights)
+    errors = {}
+    for level in LEVELS:
+        options = Options(level=level, weights=weights, surfaces=() if level == 2 else (plan.surface,))
+        document = compile_spec(checked, folder / f"O{level}", options)
+        if level == 3 and document["options"]["precision"] == "float32":  # nothing that -O2 doesn't do
+            continue
+        errors[f"slice -O{level}"] = document["surfaces"][plan.surface]["verified"]["largest_difference"]
+    return errors
+
+
+# ---- one process, one number of threads -----------------------------------------------------------
+
+
+class Worker:
+    """The variants of one surface, loaded."""
+
+    def __init__(self, plan: Plan, folder: Path, slices: list[str]) -> None:
+        self.plan, self.folder = plan, folder
+        state = load_file(folder / "weights.safetensors")
+        bundles = {name: towerspec.load(folder / name.split("-")[1]) for name in slices}
+        self.served = bundles[REFERENCE].surfaces[plan.surface]
+        eager = load_model(folder / "O2")
+        eager.load_state_dict(state)
+        self.variants: dict[str, Callable[..., Any]] = {
+            "unified eager": getattr(eager, plan.surface),
+            "unified TorchScript": getattr(bundles[REFERENCE].unified(), plan.surface),
+        }
+        self.variants |= {name: bundle.surfaces[plan.surface].module for name, bundle in bundles.items()}
+        if plan.surface == SURFACE and Path(plan.spec) == SPEC:
+            self.variants[EXPERT] = expert(state)
+        self.floor = Floor(optimise(check(Path(plan.spec)).sound()[1], plan.surface))
+
+    def calls(self, requests: int, candidates: int) -> dict[str, Call]:
+        """A call of each variant on the same inputs, after a check that they agree."""
+        inputs = self.served.sample_inputs(candidates, requests)
+        values = list(inputs.values())
+        reference = self.variants[REFERENCE](*values)
+        calls: dict[str, Call] = {}
+        for name, variant in self.variants.items():
+            if name != "slice -O3":
+                agree(name, variant(*values), reference)
+            calls[name] = lambda variant=variant: variant(*values)
+        calls["slice -O2, inputs checked"] = lambda: self.served(inputs)
+        if rechub.available():
+            entries = self.served.inputs
+            with optimized_execution(True):
+                script, tiled = rechub.traced(entries, inputs), rechub.rows(entries, inputs)
+            calls[RECHUB] = lambda: optimised(script, tiled)
+        return calls
+
+    def case(self, requests: int, candidates: int) -> Row:
+        """All that is measured for one size of request."""
+        total = requests * candidates
+        calls = self.calls(requests, candidates)
+        calls[PRODUCTS], own_flops = self.floor.chain(requests, total)
+        calls["rate"], flops = self.floor.chain(1, RATED_ROWS)
+        calls["copy"], copied = copying()
+        times = interleave(calls, torch.get_num_threads(), self.plan.rounds, self.plan.seconds)
+        found = {name: t.summary() for name, t in times.items()}
+        gflops = flops / found.pop("rate")["median"] / 1e6
+        gigabytes = copied / found.pop("copy")["median"] / 1e6
+        return {
+            "requests": requests,
+            "candidates": candidates,
+            "threads": torch.get_num_threads(),
+            "GFLOP/s": gflops,
+            "GB/s": gigabytes,
+            "MFLOP": self.floor.flops(requests, total) / 1e6,
+            "MFLOP of products": own_flops / 1e6,
+            "MB": self.floor.bytes(requests, total) / 1e6,
+            "floor": self.floor.milliseconds(requests, total, gflops, gigabytes),
+            "times": found,
+        }
+
+
+def optimised(script: torch.jit.ScriptModule, values: dict[str, Tensor]) -> Tensor:
+    """A call with TorchScript's run-time optimiser."""
+    with optimized_execution(True):
+        result: Tensor = script(values)
+    return result
+
+
+def agree(name: str, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    """Raises `AssertionError` where two variants' scores differ; both may have none for a head that isn't theirs."""
+    for x, y in zip(found, expected, strict=True):
+        gap = float((x.double() - y.double()).nan_to_num(0.0).abs().max()) if x.numel() else 0.0
+        assert torch.equal(x.isnan(), y.isnan()), f"{name} has scores where another has none"
+        assert gap <= AGREES, f"{name} differs by {gap:.3g}"
+
+
+def work(plan: Plan, folder: Path, slices: list[str]) -> list[Row]:
+    """Measures all cases in this process, as the loader would run them."""
+    with torch.inference_mode(), optimized_execution(False):
+        worker = Worker(plan, folder, slices)
+        return [worker.case(*case) for case in plan.cases]
+
+
+# ---- all of it -----------------------------------------------------------------------------------
+
+
+def run(quick: bool = False, surface: str = SURFACE) -> Result:
+    """Builds, then measures with each number of threads in a process of its own."""
+    plan = replace(QUICK if quick else Plan(), surface=surface)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        errors = build_all(plan, folder)
+        rows = [row for threads in plan.threads for row in in_process(plan, folder, list(errors), threads)]
+    name = "serving" if surface == SURFACE else f"serving_{surface}"
+    return Result(name, [ratios(rows), absolute(rows), rates(rows)], {"errors": errors, "cases": rows})
+
+
+def in_process(plan: Plan, folder: Path, slices: list[str], threads: int) -> list[Row]:
+    """The rows of one number of threads."""
+    given = json.dumps({"spec": plan.spec, "surface": plan.surface, "cases": plan.cases})
+    limits = json.dumps({"rounds": plan.rounds, "seconds": plan.seconds})
+    command = [sys.executable, "-m", "benchmarks.serving", str(folder), given, limits, str(threads), *slices]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found: list[Row] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def case_name(row: Row) -> str:
+    return f"R={row['requests']} N={row['candidates']}"
+
+
+def variants(rows: list[Row]) -> list[str]:
+    return [name for name in rows[0]["times"] if name not in (PRODUCTS, "slice -O2, inputs checked")]
+
+
+def ratios(rows: list[Row]) -> Table:
+    """How many times as long as -O2 each variant takes, and -O2 against the floor."""
+    made = []
+    for row in rows:
+        base = row["times"][REFERENCE]["median"]
+        others = [name for name in variants(rows) if name != REFERENCE]
+        made.append(
+            {"case": case_name(row), "threads": row["threads"]}
+            | {f"{name} / -O2": row["times"][name]["median"] / base for name in others}
+            | {"-O2 / its products": base / row["times"][PRODUCTS]["median"], "-O2 / floor": base / row["floor"]}
+            | {"sound": "yes" if all(t["sound"] for t in row["times"].values()) else "no"}
+        )
+    note = "Medians over medians of one run. Above 1, -O2 is the faster; the last say how far off the best is."
+    return Table("Ratios", made, note)
+
+
+def absolute(rows: list[Row]) -> Table:
+    """Milliseconds on this machine."""
+    made = []
+    for row in rows:
+        times = row["times"]
+        shown = {name: f"{t['median']:.3g} ({t['p99']:.3g})" for name, t in times.items()}
+        made.append({"case": case_name(row), "threads": row["threads"], **shown, "floor": row["floor"]})
+    return Table("Milliseconds: median (p99)", made, "On this machine, in this run, of undisturbed calls.")
+
+
+def rates(rows: list[Row]) -> Table:
+    """What the floor is made of, and how busy the machine was."""
+    keys = ("MFLOP", "MB", "GFLOP/s", "GB/s")
+    made = []
+    for row in rows:
+        disturbed = sum(t["disturbed"] for t in row["times"].values()) / len(row["times"])
+        fewest = min(int(t["calls"]) for t in row["times"].values())
+        made.append(
+            {"case": case_name(row), "threads": row["threads"]}
+            | {key: row[key] for key in keys}
+            | {"calls lost to other load": f"{disturbed:.0%}", "fewest calls": fewest}
+        )
+    return Table("The floor's parts, and the load", made)
+
+
+def main() -> None:
+    """The process of one number of threads: prints its rows as JSON."""
+    parser = argparse.ArgumentParser()
+    for name in ("folder", "given", "limits", "threads"):
+        parser.add_argument(name)
+    parser.add_argument("slices", nargs="+")
+    args = parser.parse_args()
+    torch.set_num_threads(int(args.threads))
+    plan = Plan(**json.loads(args.given), **json.loads(args.limits))
+    print(json.dumps(work(plan, Path(args.folder), args.slices)))
+
+
+if __name__ == "__main__":
+    main()
