@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_explanations import codes_of
 from torch import Tensor
 
 import towerspec
+from tests.test_explanations import codes_of
 from towerspec.check import check
 from towerspec.cli import main
 from towerspec.diagnostics import SpecError, render

@@ -34,6 +34,7 @@ RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "concise": render_concise,
     "github": render_github,
 }
+MOST = 200  # mistakes shown at once; nobody reads more, and a hostile file has millions
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -92,12 +93,16 @@ def cli() -> None:
 
 def _print(diagnostics: Iterable[Diagnostic], form: str, err: bool) -> None:
     diagnostics = list(diagnostics)
+    rest = len(diagnostics) - MOST
+    diagnostics = diagnostics[:MOST]
     if form == "json":
         click.echo(render_json(diagnostics))
         return
     blocks = [RENDERERS[form](d) for d in diagnostics]
     if blocks:
         click.echo(("\n\n" if form == "human" else "\n").join(blocks), err=err)
+    if rest > 0:
+        click.echo(f"… and {rest:,} more", err=True)
 
 
 def _checked(spec: Path) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
         top.entries[name] = Entry(name, spec.span)
     for block in by_type[tree.FeatureBlock]:
         features.block(block, top, None)
+    owners = _owners(surfaces)
     trunk, trunk_names, last = _trunk(by_type[tree.Trunk], top, surfaces, report)
     if not surfaces:
         report.error(
@@ -43,7 +44,7 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
         )
     built = {}
     for node in surfaces:
-        surface = _Surface(node, trunk_names, last, features, report).build(surfaces)
+        surface = _Surface(node, trunk_names, last, features, report).build(owners)
         if surface is not None:
             built[surface.name] = surface
     tables = {name: t for name, t in features.tables.items() if t is not None}
@@ -128,11 +129,19 @@ def _trunk(
             "defined again here",
             labels=[Label(_word(nodes[0], "trunk"), "first defined here")],
         )
-    elsewhere = {name: s.name.text for s in surfaces for name in _own_names(s)}
-    expressions = Expressions(report, elsewhere)
+    expressions = Expressions(report, _owners(surfaces))
     expressions.assign(nodes[0].body, names, "trunk")
     last = nodes[0].body[-1].name
     return tuple(in_order(expressions.nodes, report)), names, Operand(f"trunk.{last.text}", last.span)
+
+
+def _owners(surfaces: Iterable[tree.Surface]) -> dict[str, list[str]]:
+    """For each name of a surface's own, the surfaces that have it."""
+    found: dict[str, list[str]] = {}
+    for surface in surfaces:
+        for name in _own_names(surface):
+            found.setdefault(name, []).append(surface.name.text)
+    return found
 
 
 def _own_names(surface: tree.Surface) -> list[str]:
@@ -152,14 +161,13 @@ class _Surface:
         self.name = node.name.text
         self.names = Namespace(trunk)
 
-    def build(self, surfaces: list[tree.Surface]) -> SurfaceDef | None:
+    def build(self, owners: Mapping[str, Sequence[str]]) -> SurfaceDef | None:
         node, report = self.node, self.report
         options = [i for i in node.items if isinstance(i, tree.Option)]
         params = build(Surface, options, node.name.span, "a surface", report) or Surface()
         for block in (i for i in node.items if isinstance(i, tree.FeatureBlock)):
             self.features.block(block, self.names, self.name)
-        others = {n: s.name.text for s in surfaces if s is not node for n in _own_names(s)}
-        expressions = Expressions(report, others)
+        expressions = Expressions(report, owners, self.name)
         expressions.assign([i for i in node.items if isinstance(i, tree.Assign)], self.names, f"surfaces.{self.name}")
         tower = self._tower()
         if tower is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from towerspec.check.model import Node, Operand
@@ -23,10 +23,14 @@ class Alias(Layer):
 
 @dataclass
 class Expressions:
-    """Resolves the expressions of one block into nodes; `elsewhere` says which surface owns a name not seen here."""
+    """Resolves the expressions of one block, a surface's or the trunk's, into nodes.
+
+    `owners` says which surfaces have a name of their own, for a name that isn't seen here.
+    """
 
     report: Report
-    elsewhere: dict[str, str] = field(default_factory=dict)
+    owners: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    surface: str | None = None
     nodes: list[Node] = field(default_factory=list)
 
     def assign(self, statements: Iterable[tree.Assign], names: Namespace, prefix: str) -> None:
@@ -62,8 +66,8 @@ class Expressions:
         entry = names.find(name)
         if entry is not None:
             return Operand(entry.key, span)
-        if name in self.elsewhere:
-            owner = self.elsewhere[name]
+        owner = next((s for s in self.owners.get(name, ()) if s != self.surface), None)
+        if owner is not None:
             self.report.error(
                 "T406",
                 f"`{name}` belongs to surface `{owner}` and can't be used here",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+from collections.abc import Iterable
 
 from towerspec.diagnostics import Span
 from towerspec.emit import helpers
@@ -70,13 +71,35 @@ class Names:
         return name
 
 
+CLASSES = frozenset({"F", "Part", "Tensor"})  # what generated files call their own
+
+
 def class_name(path: str) -> str:
     """A class's name from a path in the spec.
 
-    >>> class_name("trunk.crossed_pairs")
-    'TrunkCrossedPairs'
+    >>> class_name("trunk.crossed_pairs"), class_name("part")
+    ('TrunkCrossedPairs', 'PartModel')
     """
-    return "".join(word[:1].upper() + word[1:] for word in re.split(r"[._]", path) if word)
+    name = "".join(word[:1].upper() + word[1:] for word in re.split(r"[._]", path) if word)
+    return f"{name}Model" if name in CLASSES else name
+
+
+def class_names(paths: Iterable[str], root: str) -> dict[str, str]:
+    """A class's name for each path, none twice and none the root's.
+
+    >>> class_names(["trunk.a.b", "trunk.a_b"], "m")
+    {'trunk.a.b': 'TrunkAB', 'trunk.a_b': 'TrunkAB2'}
+    """
+    taken, names = {class_name(root)}, {}
+    for path in paths:
+        base, count = class_name(path), 1
+        name = base
+        while name in taken:
+            count += 1
+            name = f"{base}{count}"
+        taken.add(name)
+        names[path] = name
+    return names
 
 
 def value_names(graph: Graph) -> dict[str, str]:

@@ -14,7 +14,7 @@ import jinja2
 from towerspec import __version__
 from towerspec.emit import helpers
 from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, returned
-from towerspec.emit.names import Names, class_name, hint, spec_line
+from towerspec.emit.names import Names, class_name, class_names, hint, spec_line
 from towerspec.emit.params import Part, build_tree, constructor, members
 from towerspec.emit.steps import Plan, Step, place_of, plan
 from towerspec.emit.wrapping import wrap_source
@@ -59,7 +59,7 @@ class _Unified:
         opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
         scopes = {op.scope for op, _ in graph.params if self._has_ops(op.scope)}
         self.classes: dict[str, Class] = {}
-        self.names = {scope: class_name(scope) for scope in sorted(scopes)}
+        self.names = class_names(sorted(scopes), graph.model)
         self.tree = build_tree(params, opaques, self.names)
         self.methods: dict[str, dict[tuple[object, ...], str]] = {scope: {} for scope in self.names}
         self.plan = plan(graph, grouped=True)
