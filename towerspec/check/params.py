@@ -51,7 +51,7 @@ def build(cls: type[K], options: Sequence[tree.Option], at: Span, what: str, rep
         seen: set[str] = set()
         for detail in error.errors(include_url=False):
             name = str(detail["loc"][0]) if detail["loc"] else ""
-            # A union reports once a member: the first says enough. An option that stands for another is reported as itself.
+            # A union reports once a member: the first says enough. One option that stands for another is itself wrong.
             stands_in = name and name not in given and detail["type"] != "missing"
             if name not in seen and not stands_in:
                 seen.add(name)
