@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.results import FOLDER
 
-NAMES = ("serving",)
+NAMES = ("serving", "flat", "tail", "memory", "compile")
 
 
 def main() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,18 @@ import towerspec
 from benchmarks import rechub
 from benchmarks.expert import expert
 from benchmarks.floor import RATED_ROWS, Floor, copying
+from benchmarks.process import ROOT, apart
 from benchmarks.results import Result, Row, Table
 from benchmarks.timing import Call, interleave
 from benchmarks.weights import load_model, varied
 from towerspec.check import check
 from towerspec.emit.build import Options, compile_spec
 from towerspec.passes import optimise
+from towerspec.train.module import build_module
 
-ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "specs" / "ads_engagement.tower"
 SURFACE = "search"
 CASES = ((1, 1), (1, 16), (1, 64), (1, 256), (1, 1024), (8, 64))  # requests, and candidates of each
-LEVELS = (0, 1, 2, 3)
 AGREES = 1e-4
 REFERENCE = "slice -O2"
 EXPERT, RECHUB, PRODUCTS = "expert", "torch-rechub MMoE", "its products alone"
@@ -45,12 +43,13 @@ class Plan:
     spec: str = str(SPEC)
     surface: str = SURFACE
     cases: tuple[tuple[int, int], ...] = CASES
+    levels: tuple[int, ...] = (0, 1, 2, 3)
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 60
     seconds: float = 45.0  # at most, for each case
 
 
-QUICK = Plan(cases=((1, 1), (1, 16)), threads=(1,), rounds=3, seconds=2.0)
+QUICK = Plan(cases=((1, 2),), levels=(0, 2), threads=(1,), rounds=3, seconds=1.0)
 
 
 # ---- builds ------------------------------------------------------------------------------------
@@ -59,11 +58,10 @@ QUICK = Plan(cases=((1, 1), (1, 16)), threads=(1,), rounds=3, seconds=2.0)
 def build_all(plan: Plan, folder: Path) -> dict[str, float]:
     """Compiles the spec at every level, with one set of weights; what each graph's error against float64 is."""
     checked = check(Path(plan.spec))
-    compile_spec(checked, folder / "O2", Options())
     weights = folder / "weights.safetensors"
-    save_file(varied(load_model(folder / "O2")), weights)
+    save_file(varied(build_module(checked)), weights)
     errors = {}
-    for level in LEVELS:
+    for level in plan.levels:
         options = Options(level=level, weights=weights, surfaces=() if level == 2 else (plan.surface,))
         document = compile_spec(checked, folder / f"O{level}", options)
         if level == 3 and document["options"]["precision"] == "float32":  # nothing that -O2 doesn't do
@@ -156,7 +154,11 @@ def work(plan: Plan, folder: Path, slices: list[str]) -> list[Row]:
     """Measures all cases in this process, as the loader would run them."""
     with torch.inference_mode(), optimized_execution(False):
         worker = Worker(plan, folder, slices)
-        return [worker.case(*case) for case in plan.cases]
+        found = []
+        for case in plan.cases:
+            found.append(worker.case(*case))
+            print(f"  {case_name(found[-1])}, threads {torch.get_num_threads()}: measured", file=sys.stderr, flush=True)
+        return found
 
 
 # ---- all of it -----------------------------------------------------------------------------------
@@ -175,11 +177,7 @@ def run(quick: bool = False, surface: str = SURFACE) -> Result:
 
 def in_process(plan: Plan, folder: Path, slices: list[str], threads: int) -> list[Row]:
     """The rows of one number of threads."""
-    given = json.dumps({"spec": plan.spec, "surface": plan.surface, "cases": plan.cases})
-    limits = json.dumps({"rounds": plan.rounds, "seconds": plan.seconds})
-    command = [sys.executable, "-m", "benchmarks.serving", str(folder), given, limits, str(threads), *slices]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found: list[Row] = json.loads(done.stdout.splitlines()[-1])
+    found: list[Row] = apart("serving", folder, json.dumps(asdict(plan)), threads, *slices)
     return found
 
 
@@ -232,17 +230,7 @@ def rates(rows: list[Row]) -> Table:
     return Table("The floor's parts, and the load", made)
 
 
-def main() -> None:
-    """The process of one number of threads: prints its rows as JSON."""
-    parser = argparse.ArgumentParser()
-    for name in ("folder", "given", "limits", "threads"):
-        parser.add_argument(name)
-    parser.add_argument("slices", nargs="+")
-    args = parser.parse_args()
-    torch.set_num_threads(int(args.threads))
-    plan = Plan(**json.loads(args.given), **json.loads(args.limits))
-    print(json.dumps(work(plan, Path(args.folder), args.slices)))
-
-
 if __name__ == "__main__":
-    main()
+    path, given, threads, *names = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    print(json.dumps(work(Plan(**json.loads(given)), Path(path), names)))

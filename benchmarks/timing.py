@@ -22,10 +22,11 @@ TRIES = 3
 ENOUGH = 5  # undisturbed calls, with fewer of which all count and the row is marked
 
 
-def waited() -> int:
-    """Nanoseconds for which threads of this process stood ready and had no core, all together; 0 where unknown."""
+def waited(threads: int) -> int:
+    """Nanoseconds for which this thread, or all of this process, stood ready and had no core; 0 where unknown."""
+    pattern = "/proc/thread-self/schedstat" if threads == 1 else "/proc/self/task/*/schedstat"
     total = 0
-    for path in glob.glob("/proc/self/task/*/schedstat"):
+    for path in glob.glob(pattern):
         try:
             with open(path) as file:
                 total += int(file.read().split()[1])
@@ -48,14 +49,14 @@ class Times:
 
     def add(self, call: Call, threads: int) -> bool:
         """Times one call; whether it was undisturbed. On one thread its waits for a core are no part of its time."""
-        before = waited()
+        before = waited(threads)
         start = time.perf_counter()
         call()
         taken = time.perf_counter() - start
-        wait = (waited() - before) / 1e9
+        wait = (waited(threads) - before) / 1e9
         clean = wait <= (SEVERED if threads == 1 else DISTURBED) * taken
         if threads == 1:
-            taken = max(taken - wait, 0.0)
+            taken -= wait
         (self.clean if clean else self.disturbed).append(1000 * taken)
         return clean
 

@@ -1,0 +1,158 @@
+"""How long a compile takes: the front end alone, the whole by the number of surfaces, and each stage."""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.generated import spec_text
+from benchmarks.process import ROOT, apart
+from benchmarks.results import Result, Row, Table
+
+SPECS = ROOT / "specs"
+COUNTS = (1, 2, 4, 8, 16, 32)
+# What a compile calls, by the module that calls it: timed without the parts that are timed themselves.
+STAGES = {
+    "towerspec.emit.build": (
+        "slice_surface render_model _unified make_cases optimise render_surface verify_surface verify_unified _write"
+    ),
+    "towerspec.emit.constants": "fold",
+    "towerspec.emit.torchscript": "load_source freeze script to_bytes from_bytes",
+}
+
+
+def run(quick: bool = False) -> Result:
+    """The front end of every spec in processes of their own, then whole compiles in one process."""
+    specs = sorted(SPECS.glob("*.tower"))[: 1 if quick else None]
+    front = [front_row(spec, 1 if quick else 9) for spec in specs]
+    whole = apart("compile", "whole", *((1, 2) if quick else COUNTS))
+    note = "CPU time of one process, without torch. `warm` is a second check in the same process, as in an editor."
+    return Result(
+        "compile",
+        [Table("Front end: text to op graph, ms", front, note), linear(whole), stages(whole)],
+        {"whole": whole},
+    )
+
+
+def front_row(spec: Path, times: int) -> Row:
+    runs = [apart_front(spec) for _ in range(times)]
+    medians = {key: statistics.median(r[key] for r in runs) for key in runs[0]}
+    return {"spec": spec.name, "lines": len(spec.read_text().splitlines()), **medians}
+
+
+def apart_front(spec: Path) -> dict[str, float]:
+    """One check in a fresh interpreter: importing, the check, and a second check."""
+    import subprocess
+
+    code = (
+        "import time, sys, json; t = [time.process_time()]\n"
+        "from towerspec.check import check; t.append(time.process_time())\n"
+        "check(sys.argv[1]).sound(); t.append(time.process_time())\n"
+        "check(sys.argv[1]).sound(); t.append(time.process_time())\n"
+        "assert 'torch' not in sys.modules\n"
+        "ms = [1000 * (b - a) for a, b in zip(t, t[1:])]\n"
+        "print(json.dumps({'import': ms[0], 'check': ms[1], 'both': ms[0] + ms[1], 'warm': ms[2]}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(spec)], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def linear(whole: dict[str, Any]) -> Table:
+    """Seconds by number of surfaces, and what each further one adds."""
+    rows: list[Row] = []
+    for count, found in whole.items():
+        row: Row = {"surfaces": int(count), "CPU seconds": found["seconds"]}
+        if rows:
+            added = int(count) - rows[-1]["surfaces"]
+            row["ms for each further surface"] = 1000 * (found["seconds"] - rows[-1]["CPU seconds"]) / added
+        else:
+            row["ms for each further surface"] = "-"
+        rows.append(row)
+    return Table("Whole compile", rows, "Linear if the last column stays level. CPU time of the process.")
+
+
+def stages(whole: dict[str, Any]) -> Table:
+    """Where the largest compile's time goes."""
+    count, found = list(whole.items())[-1]
+    parts = sorted(found["stages"].items(), key=lambda item: -item[1])
+    rest = found["seconds"] - sum(found["stages"].values())
+    rows = [{"stage": name, "CPU ms": 1000 * t, "share": t / found["seconds"]} for name, t in [*parts, ("rest", rest)]]
+    return Table(f"Stages of the compile with {count} surfaces", rows)
+
+
+# ---- in one process ------------------------------------------------------------------------------
+
+
+class Clock:
+    """CPU time by stage; a stage's time doesn't hold that of the stages within it."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, float] = defaultdict(float)
+        self._within: list[float] = []
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._within.append(0.0)
+            start = time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                taken = time.process_time() - start
+                self.taken[name] += taken - self._within.pop()
+                if self._within:
+                    self._within[-1] += taken
+
+        return timed
+
+
+@contextmanager
+def stages_timed(clock: Clock) -> Iterator[None]:
+    """Puts the clock around every stage that this version has."""
+    import importlib
+
+    kept = []
+    for path, names in STAGES.items():
+        module = importlib.import_module(path)
+        for name in names.split():
+            if call := getattr(module, name, None):
+                kept.append((module, name, call))
+                setattr(module, name, clock.around(f"{path.rsplit('.', 1)[-1]}.{name.strip('_')}", call))
+    try:
+        yield
+    finally:
+        for module, name, call in kept:
+            setattr(module, name, call)
+
+
+def whole(counts: list[int]) -> dict[int, Any]:
+    """CPU seconds of compiling specs of so many surfaces, and of each stage."""
+    from towerspec.check import check_text
+    from towerspec.emit.build import Options, compile_spec
+
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        compile_spec(check_text(spec_text(1)), Path(name) / "warm", Options())
+        for count in counts:
+            clock = Clock()
+            with stages_timed(clock):
+                start = time.process_time()
+                checked = clock.around("front end", check_text)(spec_text(count))
+                compile_spec(checked, Path(name) / str(count), Options())
+                seconds = time.process_time() - start
+            found[count] = {"seconds": seconds, "stages": dict(clock.taken)}
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(whole([int(count) for count in sys.argv[2:]])))
