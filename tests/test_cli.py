@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from towerspec.check import check
+from towerspec.passes import PIPELINE
 
 ROOT = Path(__file__).parent.parent
 QUICK = ROOT / "specs" / "quickstart.tower"
@@ -95,3 +96,15 @@ def test_the_op_graph_prints_for_one_surface() -> None:
     done = run("compile", QUICK, "--emit", "ops", "--surface", "serch")
     assert done.returncode == 1
     assert "did you mean `search`" in done.stderr
+
+
+def test_passes_are_explained() -> None:
+    text = run("compile", QUICK, "--explain-passes", "--surface", "search").stdout
+    assert text.startswith("search\npass ")
+    steps = json.loads(run("compile", QUICK, "--explain-passes", "--no-pass", "split", "--json").stdout)["surfaces"][
+        "home"
+    ]
+    assert [s["pass"] for s in steps] == ["slice", *(p.name for p in PIPELINE if p.name != "split")]
+    first, last = steps[0]["flops"], steps[-1]["flops"]
+    assert first["request"] == 0 < last["request"]
+    assert last["candidate"] < first["candidate"]

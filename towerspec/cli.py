@@ -50,6 +50,8 @@ _ELSEWHERE = {
     "simulate": "towerspec.train.commands_data:simulate",
     "diff": "towerspec.commands_diff:diff",
     "train": "towerspec.train.commands_train:train",
+    "calibrate": "towerspec.train.commands_evaluate:calibrate",
+    "evaluate": "towerspec.train.commands_evaluate:evaluate",
 }
 
 
@@ -255,6 +257,7 @@ def _replace(path: Path, text: str) -> None:
 @click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
 @click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
 @click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
+@click.option("--explain-passes", is_flag=True, help="Show what each pass does to each surface, instead of building.")
 @_JSON
 def compile_(
     spec: Path,
@@ -266,12 +269,16 @@ def compile_(
     without: tuple[str, ...],
     logits: bool,
     emit: str | None,
+    explain_passes: bool,
     as_json: bool,
 ) -> None:
     """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
     checked = _checked(spec)
     if emit == "ops":
         _emit_ops(checked, level, surfaces, without)
+        return
+    if explain_passes:
+        _show_passes(checked, level, surfaces, without, as_json)
         return
     if out is None:
         raise click.UsageError("Missing option '-o'.")
@@ -329,6 +336,26 @@ def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tupl
                 )
             )
     click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
+
+
+def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool) -> None:
+    from towerspec.explain import explain_passes
+
+    names = surfaces or tuple(checked.sound()[0].surfaces)
+    found = {name: explain_passes(checked, name, level, without) for name in names}
+    if as_json:
+        click.echo(json.dumps({"surfaces": found}, indent=2))
+        return
+    header = ["pass"] + [f"{what}/{row}" for what in ("ops", "FLOPs", "bytes") for row in ("request", "candidate")]
+    for name, steps in found.items():
+        rows = [
+            [
+                s["pass"],
+                *(f"{s[what][row]:,}" for what in ("ops", "flops", "bytes") for row in ("request", "candidate")),
+            ]
+            for s in steps
+        ]
+        click.echo(f"{name}\n{_table(header, rows)}\n")
 
 
 @cli.command(epilog=_example("towerspec explain ads.tower", "towerspec explain T203"))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from towerspec.check import Checked
 from towerspec.ir.cost import graph_cost
-from towerspec.passes import optimise
+from towerspec.ir.graph import Graph
+from towerspec.ir.primitives import Input, Param
+from towerspec.ir.types import Level
+from towerspec.passes import optimise, stages
 
 
 def explain_table(checked: Checked, level: int = 2) -> dict[str, dict[str, Any]]:
@@ -28,3 +32,27 @@ def explain_table(checked: Checked, level: int = 2) -> dict[str, dict[str, Any]]
             "bytes": cost.bytes,
         }
     return rows
+
+
+def explain_passes(
+    checked: Checked, surface: str, level: int = 2, without: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """What a surface's graph is after each pass: its operations, FLOPs a request and a candidate, and bytes moved a row.
+
+    A pass that changes nothing has the numbers of the one before.
+    """
+    _, graph = checked.sound()
+    return [{"pass": name, **_size(made)} for name, made in stages(graph, surface, level, without)]
+
+
+def _size(graph: Graph) -> dict[str, Any]:
+    cost = graph_cost(graph)
+    work = [op for op in graph.ops if op.type.level > Level.CONSTANT and not isinstance(op.prim, (Input, Param))]
+    moved = dict.fromkeys((Level.REQUEST, Level.CANDIDATE), 0)
+    for op in work:
+        moved[op.type.level] += op.prim.traffic(graph.types(op), op.type)
+    return {
+        "ops": {level.word: sum(op.type.level == level for op in work) for level in moved},
+        "flops": {"request": cost.request_flops, "candidate": cost.candidate_flops},
+        "bytes": {level.word: count for level, count in moved.items()},
+    }

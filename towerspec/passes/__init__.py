@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from towerspec.ir.graph import Graph
@@ -21,7 +21,7 @@ from towerspec.passes.join import join_linears
 from towerspec.passes.slice import slice_surface
 from towerspec.passes.split import split_linears
 
-__all__ = ["PIPELINE", "Pass", "optimise", "slice_surface"]
+__all__ = ["PIPELINE", "Pass", "optimise", "slice_surface", "stages"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,17 @@ def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str
 
     Raises `GraphError` where a pass leaves the graph ill-formed.
     """
+    *_, (_, last) = stages(graph, surface, level, without, logits)
+    return last
+
+
+def stages(
+    graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False
+) -> Iterator[tuple[str, Graph]]:
+    """A surface's slice, and the graph after each pass that an `-O` level runs, each by its name."""
     sliced = verify(slice_surface(graph, surface, logits))
+    yield "slice", sliced
     for step in PIPELINE:
         if level >= step.level and step.name not in without:
             sliced = verify(step.run(sliced))
-    return sliced
+            yield step.name, sliced
