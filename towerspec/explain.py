@@ -37,7 +37,7 @@ def explain_table(checked: Checked, level: int = 2) -> dict[str, dict[str, Any]]
 def explain_passes(
     checked: Checked, surface: str, level: int = 2, without: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """What a surface's graph is after each pass: its operations, FLOPs a request and a candidate, and bytes moved a row.
+    """What a surface's graph is after each pass: operations, FLOPs and bytes moved, for a request and for a candidate.
 
     A pass that changes nothing has the numbers of the one before.
     """

@@ -91,7 +91,9 @@ class _Surface:
         if start is None:
             return
         found = self.path(self.surface.tower, scope, start) or {}
-        for head in self.surface.heads if found else ():
+        for head in self.surface.heads:
+            if head not in found:  # it, or what it is a product of, is reported already
+                continue
             kind, logit, prediction = found[head]
             self.lowering.outputs.append(Output(self.surface.name, head, kind, logit.id, prediction.id))
 

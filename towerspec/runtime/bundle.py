@@ -58,7 +58,7 @@ class Surface:
         """
         tensors = prepare(self.name, self.entry["inputs"], inputs, strict, self.vocabularies)
         # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
-        # hundreds of milliseconds for the first calls, and more of them whenever shapes change. The switch is a thread's.
+        # hundreds of milliseconds for the first calls, and more whenever shapes change. The switch is this thread's.
         with torch.inference_mode(), optimized_execution(False):
             results = self.module(*tensors)
         as_tensors = any(isinstance(x, Tensor) for x in inputs.values())
