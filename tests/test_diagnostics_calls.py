@@ -348,6 +348,46 @@ def T824_diverged(_: pytest.MonkeyPatch) -> None:
     main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
 
 
+CALIBRATED = SPEC.replace("head click : binary", "head click : binary\n        calibrate click with platt", 1)
+
+
+def a_run(spec: str = CALIBRATED) -> None:
+    """`run`, as if trained on `log.csv`: a spec, weights of zero, and a record."""
+    Path("run/spec").mkdir(parents=True)
+    Path("run/spec/small.tower").write_text(spec)
+    shapes = {p.path: p.shape for _, p in check("run/spec/small.tower").sound()[1].params}
+    save_file({path: torch.zeros(shape) for path, shape in shapes.items()}, "run/weights.safetensors")
+    Path("run/run.json").write_text('{"format": 1, "spec": "small.tower", "data": {"data": ["log.csv"]}}')
+    Path("log.csv").write_text(GOOD)
+    Path("held_out.csv").write_text(GOOD)
+
+
+@case
+def T831_no_labels(_: pytest.MonkeyPatch) -> None:
+    a_run()
+    Path("held_out.csv").write_text(GOOD.replace(",0\n", ",\n").replace(",1\n", ",\n"))
+    main(["calibrate", "run", "--data", "held_out.csv"])
+
+
+@case
+def T832_no_calibrator(_: pytest.MonkeyPatch) -> None:
+    a_run(SPEC)
+    main(["calibrate", "run", "--data", "held_out.csv"])
+
+
+@case
+def T833_trained(_: pytest.MonkeyPatch) -> None:
+    a_run()
+    main(["calibrate", "run", "--data", "log.csv"])
+
+
+@case
+def T834_one_class(_: pytest.MonkeyPatch) -> None:
+    a_run()
+    Path("held_out.csv").write_text(GOOD.replace("home,3,2.5,0", "home,3,2.5,1"))
+    main(["calibrate", "run", "--data", "held_out.csv"])
+
+
 # ---- the tests ---------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from tests.calibrators.published import LINKS, softmax
 from towerspec.layers.base import kinds
 from towerspec.layers.calibrators import Calibrator
 from towerspec.train import fits, metrics
-from towerspec.train.calibration import Fit, fit, predict
+from towerspec.train.calibration import Fit, fit, predict_fit
 from towerspec.train.fitters import fitter
 
 CASES = [
@@ -241,7 +241,7 @@ def test_cells_have_tables_whose_last_row_is_the_whole(case: Case) -> None:
         np.testing.assert_array_equal(table[1], whole.params[name], "an empty cell")
     assert [(c.key, c.rows) for c in found.cells] == [(0, 900), (2, 40)]
     key = np.array([0, 1, 2, 3, -1, 2**40])
-    made = predict(fitter(case.calibrator, case.head), found, z[:6], key) if case.width == 1 else None  # type: ignore[arg-type]
+    made = predict_fit(fitter(case.calibrator, case.head), found, z[:6], key) if case.width == 1 else None  # type: ignore[arg-type]
     if made is not None:
         np.testing.assert_allclose(calibrated(case, z[:6], found, key), made, rtol=1e-6, atol=1e-9)
 
@@ -287,7 +287,7 @@ def test_shrinkage_beats_none_and_all_of_it() -> None:
     losses = {}
     for strength in (1e-3, 20.0, 1e6):
         found = fitted(case, z, y, cells, count, strength=strength)
-        made = predict(fitter(case.calibrator, "binary"), found, z, cells)  # type: ignore[arg-type]
+        made = predict_fit(fitter(case.calibrator, "binary"), found, z, cells)  # type: ignore[arg-type]
         losses[strength] = metrics.log_loss(truth, made)
     assert losses[20.0] < min(losses[1e-3], losses[1e6])  # type: ignore[operator, type-var]
 

@@ -112,7 +112,7 @@ def groups(cells: Array, keys: int) -> Iterator[tuple[int, Array]]:
             yield key, here
 
 
-def predict(kind: Fitter, found: Fit, logits: Array, cells: Array | None = None) -> Array:
+def predict_fit(kind: Fitter, found: Fit, logits: Array, cells: Array | None = None) -> Array:
     """What a fit makes of logits, in float64: for tests and reports; a compiled model's numbers are its own."""
     if cells is None:
         return kind.predict(found.params, logits)
