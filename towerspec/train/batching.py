@@ -58,7 +58,8 @@ def to_batch(rows: Rows) -> Batch:
     """Rows as tensors of the types that the model takes."""
 
     def tensor(x: Array) -> torch.Tensor:
-        return torch.from_numpy(x.astype(np.int64, copy=False) if x.dtype.kind == "i" else np.ascontiguousarray(x))
+        x = np.ascontiguousarray(x, dtype=np.int64 if x.dtype.kind == "i" else x.dtype)
+        return torch.from_numpy(x if x.flags.writeable else x.copy())
 
     return Batch(
         {name: tensor(x) for name, x in rows.features.items()},

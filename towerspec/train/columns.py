@@ -57,15 +57,24 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a head stands: its surface's index, the arms that lead to it, and the path of its parameters."""
+
+    surface: int
+    arms: tuple[Condition, ...]
+    path: str
+
+
+@dataclass(frozen=True)
 class LabelColumn:
-    """One task's column: the kind of its heads, and each place that has one, as a surface's index and the arms there.
+    """One task's column: the kind of its heads, and each place that has one.
 
     A product's label is `optional`: its parts' labels train it where it has none of its own.
     """
 
     name: str
     kind: Head
-    places: tuple[tuple[int, tuple[Condition, ...]], ...]
+    places: tuple[Place, ...]
 
     @property
     def optional(self) -> bool:
@@ -73,7 +82,7 @@ class LabelColumn:
 
     @property
     def surfaces(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(surface for surface, _ in self.places))
+        return tuple(dict.fromkeys(place.surface for place in self.places))
 
 
 def feature_columns(model: Model) -> dict[str, list[FeatureColumn]]:
@@ -98,20 +107,20 @@ def coding(model: Model, feature: FeatureDef) -> Coding | None:
 def label_columns(model: Model) -> dict[str, LabelColumn]:
     """The columns that a model's heads read, by task."""
     kinds: dict[str, Head] = {}
-    places: dict[str, list[tuple[int, tuple[Condition, ...]]]] = {}
+    places: dict[str, list[Place]] = {}
     for index, surface in enumerate(model.surfaces.values()):
-        for name, kind, arms in _heads(model, surface.tower, ()):
+        for name, kind, path, arms in _heads(model, surface.tower, ()):
             kinds.setdefault(name, kind)
-            places.setdefault(name, []).append((index, arms))
+            places.setdefault(name, []).append(Place(index, arms, path))
     return {name: LabelColumn(name, kind, tuple(places[name])) for name, kind in kinds.items()}
 
 
 def _heads(
     model: Model, path: PathDef, arms: tuple[Condition, ...]
-) -> Iterator[tuple[str, Head, tuple[Condition, ...]]]:
-    """The heads of a tower or an arm and of all below it, each with the arms that lead to it."""
+) -> Iterator[tuple[str, Head, str, tuple[Condition, ...]]]:
+    """The heads of a tower or an arm and of all below it, each with its path and the arms that lead to it."""
     for head in path.heads:
-        yield head.name, head.kind, arms
+        yield head.name, head.kind, f"{path.key}.{head.name}", arms
     if path.branch is None:
         return
     key = model.features[path.branch.key].name

@@ -100,6 +100,45 @@ def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: An
         click.echo(f"\n{render(warning)}", err=True)
 
 
+@click.command(
+    epilog="\b\nExamples:\n  towerspec simulate ads.tower -o log\n"
+    "  towerspec simulate ads.tower -o log --rows 1000000 --days 30"
+)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("-o", "out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where the log goes.")
+@click.option("--rows", type=click.IntRange(1), default=50_000, show_default=True, help="Candidates in all.")
+@click.option("--requests", type=click.IntRange(1), help="Requests in all, instead of rows.")
+@click.option("--days", type=click.IntRange(3), default=10, show_default=True, help="The last one is the test's.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of all that is random.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def simulate(spec: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Make a log for SPEC by a hidden teacher, with the true probabilities and the best reachable metrics beside it."""
+    needs("pyarrow")
+    needs("safetensors")
+    from towerspec.check import check
+    from towerspec.train.simulate import Options
+    from towerspec.train.simulate import simulate as make
+
+    best = make(check(spec), out, Options(**options))
+    if as_json:
+        click.echo(json.dumps(best, indent=2))
+        return
+    click.echo(_best(best["test"]))
+    click.echo(f"wrote {out}: train.parquet, calibrate.parquet, test.parquet, and the truth beside them")
+
+
+def _best(found: dict[str, Any]) -> str:
+    from towerspec.cli import _table
+
+    rows = []
+    for surface, tasks in found.items():
+        for task, x in tasks.items():
+            reached = [x["expected"][metric] for metric in ("log_loss", "auc")] if "expected" in x else [None, None]
+            shown = ["-" if value is None else f"{value:.4f}" for value in (x["mean"], *reached)]
+            rows.append([surface, task, f"{x['rows']:,}", *shown])
+    return _table(["surface", "task", "test rows", "mean", "best log loss", "best AUC"], rows)
+
+
 def _surfaces(found: Survey) -> str:
     from towerspec.cli import _table
 

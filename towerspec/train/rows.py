@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
-from towerspec.train.columns import FeatureColumn, LabelColumn, feature_columns, label_columns
+from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
 from towerspec.train.encode import Array, Malformed, Vocabulary, fnv1a, ids, integers, is_text, labels, lists, numbers
 from towerspec.train.reader import Raw
 
@@ -155,7 +155,7 @@ class Encoder:
         says = "is empty" if value is None else f"says `{value}`"
         return Diagnostic(
             "T814",
-            f"{place(raw, row)}: the surface column `{self.columns.surface}` {says}",
+            f"{where(raw, row)}: the surface column `{self.columns.surface}` {says}",
             notes=(f"the spec's surfaces are {listing(self.surfaces)}",),
             help=did_you_mean(value or "", known)
             or "map it to one with `--map-surface RAW=NAME`, or leave the row out",
@@ -209,16 +209,21 @@ class Encoder:
 def counted(label: LabelColumn, surface: Array, features: Mapping[str, Array]) -> Array:
     """The rows (`[n]` bool) that have a task: those of a surface, and of a branch's arm, with a head of its name."""
     out = np.zeros(len(surface), dtype=bool)
-    for index, arms in label.places:
-        here = surface == index
-        for arm in arms:
-            key = features[arm.key]
-            here = here & (np.isin(key, arm.ids) if arm.ids else ~np.isin(key, arm.others))
-        out |= here
+    for place in label.places:
+        out |= at_place(place, surface, features)
     return out
 
 
-def place(raw: Raw, row: int) -> str:
+def at_place(place: Place, surface: Array, features: Mapping[str, Array]) -> Array:
+    """The rows (`[n]` bool) that reach a head."""
+    here = surface == place.surface
+    for arm in place.arms:
+        key = features[arm.key]
+        here = here & (np.isin(key, arm.ids) if arm.ids else ~np.isin(key, arm.others))
+    return np.asarray(here)
+
+
+def where(raw: Raw, row: int) -> str:
     """A row as people count them: from 1, without a CSV file's header."""
     return f"`{raw.file}`, row {int(raw.rows[row]) + 1:,}"
 
@@ -229,6 +234,6 @@ def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Di
     what = "label" if code == "T815" else "column"
     return Diagnostic(
         code,
-        f"{place(raw, error.row)}: the {what} `{column}` holds {shown}",
+        f"{where(raw, error.row)}: the {what} `{column}` holds {shown}",
         notes=(f"it takes {error.wanted}, or null",),
     )
