@@ -6,6 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from benchmarks.plot import plot
 from benchmarks.results import FOLDER
 
 NAMES = ("serving", "flat", "tail", "memory", "compile")
@@ -23,6 +24,8 @@ def main() -> None:
     for name in args.names or NAMES:
         result = importlib.import_module(f"benchmarks.{name}").run(args.quick)
         result.write(args.out)
+        if "cases" in result.raw:
+            plot(result, args.out)
         print(result.markdown(), flush=True)
 
 

@@ -201,7 +201,10 @@ def ratios(rows: list[Row]) -> Table:
             | {"-O2 / its products": base / row["times"][PRODUCTS]["median"], "-O2 / floor": base / row["floor"]}
             | {"sound": "yes" if all(t["sound"] for t in row["times"].values()) else "no"}
         )
-    note = "Medians over medians of one run. Above 1, -O2 is the faster; the last say how far off the best is."
+    note = (
+        "Medians over medians of one run. Above 1, -O2 is the faster; the last say how far off the best is. Sound: "
+        "each variant had at least five calls that nothing else on the machine interrupted."
+    )
     return Table("Ratios", made, note)
 
 
@@ -212,7 +215,7 @@ def absolute(rows: list[Row]) -> Table:
         times = row["times"]
         shown = {name: f"{t['median']:.3g} ({t['p99']:.3g})" for name, t in times.items()}
         made.append({"case": case_name(row), "threads": row["threads"], **shown, "floor": row["floor"]})
-    return Table("Milliseconds: median (p99)", made, "On this machine, in this run, of undisturbed calls.")
+    return Table("Milliseconds: median (p99)", made, "On this machine, in this run.")
 
 
 def rates(rows: list[Row]) -> Table:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 Call = Callable[[], object]
 
 DISTURBED = 0.02  # a share of a call's time spent waiting for a core, beyond which a call on more threads doesn't count
 SEVERED = 0.5  # the same on one thread, whose wait is known and taken off, so that only its caches have suffered
 TRIES = 3
-ENOUGH = 5  # undisturbed calls, with fewer of which all count and the row is marked
+ENOUGH = 5  # undisturbed calls; with fewer, the least disturbed ones count too, and the row is marked
 
 
 def waited(threads: int) -> int:
@@ -37,28 +39,31 @@ def waited(threads: int) -> int:
 
 @dataclass
 class Times:
-    """What one call took, in milliseconds: undisturbed and disturbed calls apart."""
+    """What one call took, in milliseconds: undisturbed calls, and disturbed ones with the share they waited."""
 
     clean: list[float] = field(default_factory=list)
-    disturbed: list[float] = field(default_factory=list)
+    disturbed: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def counted(self) -> list[float]:
-        """The undisturbed calls, or all where there are too few of them."""
-        return self.clean if len(self.clean) >= ENOUGH else self.clean + self.disturbed
+        """The undisturbed calls; where they are too few, the least disturbed ones too."""
+        missing = max(0, ENOUGH - len(self.clean))
+        return self.clean + [ms for _, ms in sorted(self.disturbed)[:missing]]
 
-    def add(self, call: Call, threads: int) -> bool:
-        """Times one call; whether it was undisturbed. On one thread its waits for a core are no part of its time."""
+    def add(self, call: Call, threads: int) -> float | None:
+        """Times one call; its milliseconds if it was undisturbed. On one thread waits are no part of its time."""
         before = waited(threads)
         start = time.perf_counter()
         call()
         taken = time.perf_counter() - start
         wait = (waited(threads) - before) / 1e9
-        clean = wait <= (SEVERED if threads == 1 else DISTURBED) * taken
-        if threads == 1:
-            taken -= wait
-        (self.clean if clean else self.disturbed).append(1000 * taken)
-        return clean
+        share = wait / taken
+        taken = 1000 * (taken - wait if threads == 1 else taken)
+        if share > (SEVERED if threads == 1 else DISTURBED):
+            self.disturbed.append((share, taken))
+            return None
+        self.clean.append(taken)
+        return taken
 
     def summary(self) -> dict[str, float]:
         """Median, p99 and least of what counts, how many calls that is, and the share that was disturbed."""
@@ -87,17 +92,43 @@ def interleave(calls: Mapping[str, Call], threads: int, rounds: int, seconds: fl
     times = {name: Times() for name in calls}
     pace = _pace(calls)
     chance, end, done, turn = random.Random(0), time.monotonic() + seconds, False, 0
+    calm = Calm()
     while not done:
+        if threads > 1:
+            calm.wait(end)
         order = [name for name in calls if turn % pace[name] == 0]
         chance.shuffle(order)
         for name in order:
             calls[name]()
             for _ in range(TRIES):
-                if times[name].add(calls[name], threads):
+                if times[name].add(calls[name], threads) is not None:
                     break
         turn += 1
         done = time.monotonic() > end or all(len(t.clean) * pace[name] >= rounds for name, t in times.items())
     return times
+
+
+class Calm:
+    """Waits for a moment in which several threads run at once: a small product then takes its least time."""
+
+    def __init__(self) -> None:
+        a = torch.randn(256, 512)
+        self.probe: Call = lambda: a @ a.T
+        self.least = min(self._once() for _ in range(50))
+
+    def _once(self) -> float:
+        start = time.perf_counter()
+        self.probe()
+        return time.perf_counter() - start
+
+    def wait(self, end: float) -> None:
+        """Returns when three products in a row are near the fastest one seen, or at the end."""
+        while time.monotonic() < end:
+            slowest = max(taken := [self._once() for _ in range(3)])
+            self.least = min(self.least, *taken)
+            if slowest < 1.5 * self.least:
+                return
+            time.sleep(0.02)
 
 
 def _pace(calls: Mapping[str, Call]) -> dict[str, int]:
