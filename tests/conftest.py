@@ -11,6 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+collect_ignore = ["golden"]  # generated sources, to compare with
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
