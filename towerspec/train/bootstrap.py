@@ -17,7 +17,8 @@ from towerspec.train import metrics
 from towerspec.train.metrics import Array
 
 LEVEL = 0.95
-KINDS = {"binary": "probability", "product": "probability"}  # other heads' kinds have measures of their own name
+RARER = 12  # rows of the rarer class in a bin of a diagram
+KINDS = {"binary": "probability", "product": "probability"}  # other kinds of heads have a measure of their own name
 Found = dict[str, float | None]
 
 
@@ -69,11 +70,11 @@ class Measure:
 class Probability(Measure):
     """Of predicted probabilities of a label that is 0 or 1."""
 
-    def __init__(self, rows: Labelled) -> None:
+    def __init__(self, rows: Labelled, bins: int = metrics.BINS) -> None:
         order = np.argsort(rows.predictions, kind="stable")
         p, y = rows.predictions[order].astype(np.float64), rows.labels[order].astype(np.float64)
         super().__init__(Labelled(y, p, rows.clusters[order], rows.weights[order], rows.requests))
-        self.ties, self.bins = metrics.starts_of(p), metrics.equal_mass(p)
+        self.ties, self.bins = metrics.starts_of(p), metrics.equal_mass(p, bins)
         self.losses = metrics.log_losses(y, p)
         self.groups = metrics.group_aucs(y, p, self.rows.clusters) if rows.requests else None
         self.there = np.unique(self.rows.clusters)  # in the order of `groups`
@@ -200,10 +201,14 @@ def interval(name: str, value: float | None, drawn: list[float | None]) -> Estim
 
 
 def reliability(rows: Labelled, times: int, seed: int) -> list[dict[str, Any]]:
-    """A reliability diagram's bins of equal mass: mean prediction, mean label and its interval, and rows."""
+    """A reliability diagram's bins of equal mass: mean prediction, mean label and its interval, and rows.
+
+    There are fewer bins where the rarer class has few rows, as a bin without any says little.
+    """
     if not len(rows.labels):
         return []
-    m = Probability(rows)
+    rarer = min(float(rows.labels.sum()), float((1 - rows.labels).sum()))
+    m = Probability(rows, int(np.clip(rarer / RARER, 5, metrics.BINS)))
     predicted, actual = m.reliability(np.ones(rows.count))
     drawn = np.array([m.reliability(counts)[1] for counts in resamples(rows.count, times, seed)])
     sizes = np.diff(np.r_[m.bins, len(rows.labels)])

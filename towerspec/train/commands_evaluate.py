@@ -121,7 +121,7 @@ def _fitted(head: Mapping[str, Any]) -> list[str]:
         what = f"{len(head['cells'])} cells, {own} mostly their own"
     elif what == "fitted":
         what = ", ".join(f"{k} {v[0]:.4g}" for k, v in head["parameters"].items() if len(v) == 1) or "a line"
-    numbers = [number(x) for x in (head["mean"], loss.get("before"), loss.get("after"))]
+    numbers = ["-" if x is None else number(x) for x in (head["mean"], loss.get("before"), loss.get("after"))]
     return [head["surface"], head["task"], by, f"{head['rows']:,}", *numbers, what]
 
 
@@ -186,7 +186,13 @@ def tables(document: Mapping[str, Any]) -> Iterator[str]:
             if head.get("calibration") or (surface == "overall" and head["before"] != head["after"]):
                 stages = [("raw", "before"), ("calibrated", "after")]
             for shown, stage in stages:
-                line = [surface, task, shown, f"{head['rows']:,}", number(head["mean"])]
+                line = [
+                    surface,
+                    task,
+                    shown,
+                    f"{head['rows']:,}",
+                    "-" if head["mean"] is None else number(head["mean"]),
+                ]
                 groups.setdefault(tuple(head[stage]), []).append([*line, *(measured(x) for x in head[stage].values())])
     for names, rows in groups.items():
         yield _table(["surface", "task", "", "rows", "mean label", *(SHOWN[name] for name in names)], rows)

@@ -66,7 +66,9 @@ class Scores:
 
     @property
     def uncalibrated(self) -> Array:
-        """The head's own predictions from its logits, in float32."""
+        """The head's own predictions from its logits, in float32; where nothing calibrates it, those that it makes."""
+        if self.stand.head.calibrate is None or self.stand.head.calibrate.kind.kind == "none":
+            return self.predictions
         return link(self.stand.head.kind.kind, self.logits)
 
     @property

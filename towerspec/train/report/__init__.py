@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from towerspec.train.report.diagram import diagram
-from towerspec.train.report.words import count, findings, measured, percent, size, where
+from towerspec.train.report.words import count, findings, mean_label, measured, percent, size, where
 
 # What a column shows, and whether more or less of it is better; neither for a ratio that should be 1.
 COLUMNS = {
@@ -21,7 +21,7 @@ COLUMNS = {
     "poisson_deviance": ("deviance", -1),
     "rmse": ("RMSE", -1),
     "accuracy": ("accuracy", 1),
-    "calibration_ratio": ("predicted / actual", 0),
+    "calibration_ratio": ("pred. / actual", 0),
     "ece": ("ECE", -1),
 }
 
@@ -35,7 +35,9 @@ def render_report(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, percent=percent, size=size, measured=measured, where=where)
+    environment.filters.update(
+        count=count, percent=percent, size=size, measured=measured, where=where, mean_label=mean_label
+    )
     heads = list(heads_of(document))
     return environment.get_template("report.html.j2").render(
         document=document,

@@ -50,8 +50,26 @@ def number(x: float | None) -> str:
 
 def measured(x: Mapping[str, float | None]) -> dict[str, str]:
     """A metric and its interval."""
-    held = x["low"] is not None and x["high"] is not None
-    return {"value": number(x["value"]), "interval": f"{number(x['low'])} – {number(x['high'])}" if held else ""}
+    return {"value": number(x["value"]), "interval": interval(x)}
+
+
+def interval(x: Mapping[str, float | None]) -> str:
+    """An interval with a digit less than values.
+
+    >>> interval({"low": 0.71234, "high": 0.75678})
+    '0.712–0.757'
+    """
+    if x["low"] is None or x["high"] is None:
+        return ""
+    small = max(abs(x["low"]), abs(x["high"])) < 0.01
+    return f"{x['low']:.4f}–{x['high']:.4f}" if small else f"{x['low']:.3f}–{x['high']:.3f}"
+
+
+def mean_label(head: Mapping[str, Any]) -> str:
+    """The mean of a head's labels, as a rate where it is one."""
+    if head["mean"] is None:
+        return ""
+    return percent(head["mean"]) if "reliability" in head else f"{head['mean']:.4g}"
 
 
 def where(data: Mapping[str, Any] | None) -> str:
@@ -86,8 +104,8 @@ def _calibration(heads: _Heads) -> Iterator[tuple[str, str]]:
     off = [(n, h) for n, h in judged if h["after"]["ece"]["value"] > 2 * h["ece_by_chance"]]
     if judged:
         near = len(judged) - len(off)
-        good = "good" if not off else "plain"
-        yield good, f"{near} of {len(judged)} probability heads are as well calibrated as these rows can show."
+        grade = "plain" if off else "good"
+        yield grade, f"The ECE of {near} of {len(judged)} probability heads is within twice what chance alone gives."
     for name, head in sorted(off, key=lambda x: -x[1]["after"]["ece"]["value"])[:5]:
         ece, chance = head["after"]["ece"]["value"], head["ece_by_chance"]
         yield "look", f"{name} is off by {percent(ece)} on average; chance alone would give {percent(chance)}."
@@ -95,7 +113,7 @@ def _calibration(heads: _Heads) -> Iterator[tuple[str, str]]:
         ratio = head["after"].get("calibration_ratio")
         if ratio and ratio["low"] is not None and not ratio["low"] <= 1 <= ratio["high"]:
             much = "too much" if ratio["value"] > 1 else "too little"
-            yield "look", f"{name} predicts {much}: {number(ratio['value'])} times what happened."
+            yield "look", f"{name} predicts {much}: {ratio['value']:.3g} times what happened ({interval(ratio)})."
     for name, head in heads:
         change = head.get("change", {}).get("log_loss")
         if change and change["low"] is not None and change["low"] > 0:
