@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint docs cpp clean
 
-demo: $(VENV)/.core
+demo: $(VENV)/.train
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev lint
@@ -23,9 +23,9 @@ cpp: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py
 
-$(VENV)/.core: pyproject.toml
+$(VENV)/.train: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml

@@ -1,12 +1,16 @@
 """The main job, end to end: check a spec, compile it, load it, score candidates, and compare what each surface pays.
 
-Run by `make demo`; takes no data from outside.
+Then a small spec learns from a log that it made itself, and serves what it learned. Run by `make demo`; takes no data from
+outside.
 """
 
 from __future__ import annotations
 
 import functools
+import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "specs" / "ads_engagement.tower"
 BUILD = ROOT / "build" / "demo"
 CANDIDATES = 256
+QUICK = ROOT / "specs" / "quickstart.tower"
+LEARNED = ROOT / "build" / "learned"
 
 
 def milliseconds(call: Callable[[], object], times: int = 7) -> float:
@@ -67,5 +73,36 @@ def main() -> None:
         print(f"  {head:12}{'  '.join(f'{v:.4f}' for v in x.tolist())}")
 
 
+def learn() -> None:
+    """The quickstart from a log to calibrated predictions, by the commands that a user would type."""
+    shutil.rmtree(LEARNED, ignore_errors=True)
+    log, run, build = (LEARNED.relative_to(ROOT) / name for name in ("log", "run", "build"))
+    commands = [
+        ["simulate", QUICK.relative_to(ROOT), "-o", log, "--rows", "40000"],
+        [
+            "train",
+            QUICK.relative_to(ROOT),
+            "--data",
+            log / "train.parquet",
+            "--valid",
+            log / "calibrate.parquet",
+            "-o",
+            run,
+        ]
+        + ["--set", "epochs=4"],
+        ["calibrate", run, "--data", log / "calibrate.parquet"],
+        ["evaluate", run, "--data", log / "test.parquet"],
+        ["compile", QUICK.relative_to(ROOT), "--weights", run, "-o", build],
+    ]
+    for command in commands:
+        print(f"\n$ towerspec {' '.join(map(str, command))}", flush=True)
+        subprocess.run([sys.executable, "-m", "towerspec", *map(str, command)], check=True, cwd=ROOT)
+    search = towerspec.load(ROOT / build).surfaces["search"]
+    inputs = search.sample_inputs(candidates=5, data=ROOT / log / "test.parquet")
+    print("\nfive candidates of the log, served by what was learned:")
+    print(f"  click  {'  '.join(f'{p:.4f}' for p in search(inputs)['click'].tolist())}")
+
+
 if __name__ == "__main__":
     main()
+    learn()
