@@ -1,7 +1,7 @@
 """The main job, end to end: check a spec, compile it, load it, score candidates, and compare what each surface pays.
 
-Then a small spec learns from a log that it made itself, and serves what it learned. Run by `make demo`; takes no data from
-outside.
+Then a small spec learns from a log that it made itself, and serves what it learned. Run by `make demo`; needs no data
+from outside.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def learn() -> None:
     shutil.rmtree(LEARNED, ignore_errors=True)
     log, run, build = (LEARNED.relative_to(ROOT) / name for name in ("log", "run", "build"))
     commands = [
-        ["simulate", QUICK.relative_to(ROOT), "-o", log, "--rows", "40000"],
+        ["simulate", QUICK.relative_to(ROOT), "-o", log, "--rows", "150000"],
         [
             "train",
             QUICK.relative_to(ROOT),
@@ -88,8 +88,9 @@ def learn() -> None:
             log / "calibrate.parquet",
             "-o",
             run,
-        ]
-        + ["--set", "epochs=4"],
+            "--set",
+            "epochs=2",
+        ],
         ["calibrate", run, "--data", log / "calibrate.parquet"],
         ["evaluate", run, "--data", log / "test.parquet"],
         ["compile", QUICK.relative_to(ROOT), "--weights", run, "-o", build],
