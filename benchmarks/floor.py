@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from towerspec.ir.cost import graph_cost
 from towerspec.ir.graph import Graph
@@ -68,19 +69,36 @@ class Floor:
         flops, size = self.flops(requests, candidates), self.bytes(requests, candidates)
         return 1000 * (flops / (gflops * 1e9) + size / (gigabytes * 1e9))
 
-    def chain(self, requests: int, candidates: int) -> tuple[Callable[[], None], int]:
-        """All products of a call, one after another on inputs that are there already, and their FLOPs."""
+    def chain(self, requests: int, candidates: int, packed: bool = False) -> tuple[Callable[[], None], int]:
+        """All products of a call, one after another on inputs that are there already, and their FLOPs.
+
+        `packed` lays the weights out for oneDNN beforehand, as Inductor does; the floor takes the faster of the two.
+        """
         steps, flops = [], 0
         for p in self.products:
             rows = p.at(requests, candidates)
-            steps.append((torch.randn(rows, p.wide), torch.randn(p.out, p.wide) / math.sqrt(p.wide)))
+            weight = torch.randn(p.out, p.wide) / math.sqrt(p.wide)
+            steps.append((torch.randn(rows, p.wide), pack(weight) if packed else weight))
             flops += 2 * rows * p.wide * p.out
+        product = packed_product if packed else F.linear
 
         def run() -> None:
             for x, weight in steps:
-                F.linear(x, weight)
+                product(x, weight)
 
         return run, flops
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A linear's weight in oneDNN's layout."""
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, RATED_ROWS)
+    return laid_out
+
+
+def packed_product(x: Tensor, weight: Tensor) -> Tensor:
+    """A product with a packed weight."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return result
 
 
 def copying() -> tuple[Callable[[], object], int]:

@@ -18,6 +18,7 @@ from torch.jit._fuser import optimized_execution
 import towerspec
 from benchmarks import rechub
 from benchmarks.expert import expert
+from benchmarks.expert_packed import packed_expert
 from benchmarks.floor import RATED_ROWS, Floor, copying
 from benchmarks.process import ROOT, apart
 from benchmarks.results import Result, Row, Table
@@ -33,7 +34,8 @@ SURFACE = "search"
 CASES = ((1, 1), (1, 16), (1, 64), (1, 256), (1, 1024), (8, 64))  # requests, and candidates of each
 AGREES = 1e-4
 REFERENCE = "slice -O2"
-EXPERT, RECHUB, PRODUCTS = "expert", "torch-rechub MMoE", "its products alone"
+EXPERT, PACKED = "expert", "expert, packed"
+RECHUB, PRODUCTS = "torch-rechub MMoE", "its products alone"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Worker:
         }
         self.variants |= {name: bundle.surfaces[plan.surface].module for name, bundle in bundles.items()}
         if plan.surface == SURFACE and Path(plan.spec) == SPEC:
-            self.variants[EXPERT] = expert(state)
+            self.variants[EXPERT], self.variants[PACKED] = expert(state), packed_expert(state)
         self.floor = Floor(optimise(check(Path(plan.spec)).sound()[1], plan.surface))
 
     def calls(self, requests: int, candidates: int) -> dict[str, Call]:
@@ -116,10 +118,11 @@ class Worker:
         calls = self.calls(requests, candidates)
         calls[PRODUCTS], own_flops = self.floor.chain(requests, total)
         calls["rate"], flops = self.floor.chain(1, RATED_ROWS)
+        calls["packed rate"], _ = self.floor.chain(1, RATED_ROWS, packed=True)
         calls["copy"], copied = copying()
         times = interleave(calls, torch.get_num_threads(), self.plan.rounds, self.plan.seconds)
         found = {name: t.summary() for name, t in times.items()}
-        gflops = flops / found.pop("rate")["median"] / 1e6
+        gflops = flops / min(found.pop(name)["median"] for name in ("rate", "packed rate")) / 1e6
         gigabytes = copied / found.pop("copy")["median"] / 1e6
         return {
             "requests": requests,

@@ -14,6 +14,7 @@ import towerspec
 pytest.importorskip("safetensors")
 
 from benchmarks.expert import expert
+from benchmarks.expert_packed import packed_expert
 from benchmarks.serving import AGREES, SPEC, SURFACE
 from benchmarks.weights import varied
 from towerspec.check import check
@@ -38,13 +39,14 @@ def test_the_expert_gives_the_builds_scores(build: Path, requests: int, candidat
     from safetensors.torch import load_file
 
     served = towerspec.load(build / "build").surfaces[SURFACE]
-    by_hand = expert(load_file(build / "weights.safetensors"))
-    for seed in range(3):
-        inputs = served.sample_inputs(candidates, requests, seed)
-        with torch.inference_mode():
-            found = by_hand(*inputs.values())
-        for x, y in zip(found, served(inputs).values(), strict=True):
-            torch.testing.assert_close(x, y, atol=AGREES, rtol=0)
+    state = load_file(build / "weights.safetensors")
+    for by_hand in (expert(state), packed_expert(state)):
+        for seed in range(3):
+            inputs = served.sample_inputs(candidates, requests, seed)
+            with torch.inference_mode():
+                found = by_hand(*inputs.values())
+            for x, y in zip(found, served(inputs).values(), strict=True):
+                torch.testing.assert_close(x, y, atol=AGREES, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["serving", "flat", "tail", "memory", "compile"])
