@@ -66,7 +66,7 @@ class Rows:
             None if self.request is None else change(self.request),
         )
 
-    def take(self, rows: Array) -> Rows:
+    def take(self, rows: Array | slice) -> Rows:
         return self.map(lambda x: x[rows])
 
 

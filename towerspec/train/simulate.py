@@ -33,7 +33,7 @@ from towerspec.train.rows import Columns, Encoder
 from towerspec.train.teacher import Teacher
 
 CHUNK = 8_192  # requests that are made together
-SAMPLE = 2_048  # requests that the teacher is set by
+SAMPLE = 512  # requests that the teacher is set by
 DAY = 86_400
 START = 1_767_225_600  # 2026-01-01, in seconds
 SPLITS = ("train", "calibrate", "test")
@@ -66,7 +66,7 @@ def simulate(checked: Checked, out: Path, options: Options = DEFAULT) -> dict[st
         out.mkdir(parents=True, exist_ok=True)
         best = simulation.write(out)
         write_text(out / "truth.json", json.dumps(best, indent=2) + "\n")
-        write_weights(out / "teacher" / "weights.safetensors", simulation.teacher.module.float().state_dict())
+        write_weights(out / "teacher" / "weights.safetensors", simulation.teacher.module.state_dict())
         write_text(out / "teacher" / "vocabularies.json", json.dumps(simulation.vocabularies) + "\n")
     except OSError as error:
         raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error

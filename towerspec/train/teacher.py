@@ -19,6 +19,7 @@ from towerspec.train.fitting import Moments
 from towerspec.train.module import build_module
 from towerspec.train.rows import Encoder, Rows, at_place
 
+STEP = 1024  # rows that the teacher looks at together: sequences take room
 NOISE = 0.5  # the deviation of a regression's labels around the truth
 
 
@@ -27,7 +28,7 @@ class Teacher:
 
     def __init__(self, checked: Checked, encoder: Encoder, seed: int) -> None:
         self.encoder = encoder
-        self.module: nn.Module = build_module(checked, seed).double().eval().requires_grad_(False)
+        self.module: nn.Module = build_module(checked, seed).eval().requires_grad_(False)
         self.rng = np.random.default_rng([seed, 20])
 
     def fit(self, rows: Rows) -> None:
@@ -46,17 +47,14 @@ class Teacher:
                     # Rare ids of large tables say little: what is told of few rows nobody could learn.
                     known = state[weight].shape[0]
                     state[weight].mul_(12.0 * min(1.0, (30 / known) ** 0.25))
+        logits = self.logits(rows)
         for label in self.encoder.labels.values():
             for place in label.places:
-                if not isinstance(label.kind, Product):
-                    self._set_head(label, place, rows)
+                here = at_place(place, rows.surface, rows.features)
+                if here.any() and not isinstance(label.kind, Product):  # a product follows from its parts
+                    self._set_head(label, place, logits[label.name][here].reshape(int(here.sum()), -1))
 
-    def _set_head(self, label: LabelColumn, place: Place, rows: Rows) -> None:
-        here = at_place(place, rows.surface, rows.features)
-        logits = self.logits(rows)[label.name][here]
-        logits = logits.reshape(len(logits), -1)
-        if not len(logits):
-            return
+    def _set_head(self, label: LabelColumn, place: Place, logits: Array) -> None:
         state = self.module.state_dict()
         weight, bias = state[f"{place.path}.weight"], state[f"{place.path}.bias"]
         # By quantiles: products of features have long tails, and a few rows must not decide how far apart the rest are.
@@ -89,10 +87,13 @@ class Teacher:
 
     def logits(self, rows: Rows) -> dict[str, Array]:
         """The logits by task, `[n]` or `[n, classes]`; NaN where a row doesn't have the task."""
-        batch = to_batch(rows)
-        features = {name: x.double() if x.is_floating_point() else x for name, x in batch.features.items()}
-        out: dict[str, Tensor] = self.module(features, batch.surface)
-        return {name: out[f"{name}.logit"].numpy() for name in self.encoder.labels}
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, len(rows), STEP):
+            batch = to_batch(rows.take(slice(start, start + STEP)))
+            with torch.inference_mode():
+                parts.append(self.module(dict(batch.features), batch.surface))
+        logits = {name: torch.cat([part[f"{name}.logit"] for part in parts]) for name in self.encoder.labels}
+        return {name: z.double().numpy() for name, z in logits.items()}
 
     def truth(self, rows: Rows) -> dict[str, Array]:
         """By task the true probability, rate, mean, or classes' probabilities; NaN where a row has no such task."""
