@@ -18,6 +18,7 @@ from towerspec.train.run import Run
 
 from .memory import Memory, learnable
 
+SHOPS = [2, 0, 1]  # the raw ids of the rows 0, 1 and 2
 CALIBRATED = """model calibrated
 
 request {
@@ -29,7 +30,8 @@ request {
 candidate {
     item  : category { rows: 60, dim: 8 }
     price : number
-    kind  : category { rows: 5, dim: 4 }
+    kind  : category { rows: 5, dim: 4, ids: hash }
+    shop  : category { rows: 3, dim: 4, ids: fitted }
 }
 
 trunk {
@@ -63,6 +65,7 @@ surface search {
         head views  : count
         head mood   : multiclass { classes: 3 }
         head plain  : binary
+        head share  : binary { negatives_kept: 0.5 }
     }
     calibrate click with isotonic { bins: 8 }
     calibrate buy with piecewise { bins: 5 } by place
@@ -70,6 +73,7 @@ surface search {
     calibrate dwell with piecewise { bins: 4 }
     calibrate views with isotonic { bins: 4 }
     calibrate mood with temperature
+    calibrate share with platt by shop
 }
 """
 
@@ -86,6 +90,7 @@ def make_run(folder: Path, spec: Path, seed: int = 0, **record: Any) -> Run:
     (folder / "spec").mkdir(parents=True)
     shutil.copyfile(spec, folder / "spec" / spec.name)
     write_weights(run.weights, build_module(check(spec), seed).state_dict())
+    run.vocabularies.write_text(json.dumps({"features.shop": SHOPS}))
     record = {"format": 1, "spec": spec.name, "data": {"data": ["train.parquet"]}, **record}
     (folder / "run.json").write_text(json.dumps(record))
     return run

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -28,12 +29,13 @@ from towerspec.train.batch import Batch
 from towerspec.train.calibrate import calibrate
 from towerspec.train.data import Log, open_log
 from towerspec.train.evaluate import evaluate
+from towerspec.train.fitters import STEEP
 from towerspec.train.predict import Scores, load_model, predict, stands
 from towerspec.train.report import render_report
 from towerspec.train.run import Run
 from towerspec.weights import read_safetensors
 
-from .runs import CALIBRATED, calibrated_spec, make_run, rows
+from .runs import CALIBRATED, SHOPS, calibrated_spec, make_run, rows
 
 BINARY = [("home", "click"), ("home", "save"), ("search", "click"), ("search", "buy"), ("search", "order")]
 
@@ -45,19 +47,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, Path, dic
     spec = calibrated_spec(folder)
     run = make_run(folder / "run", spec)
     held_out, test = (rows(folder, check(spec), n, seed, f"{seed}.parquet") for n, seed in ((3000, 1), (1200, 2)))
-    record = calibrate(run, open_log(run.checked(), [held_out]), {"data": [str(held_out)]})
+    record = calibrate(run, log_of(run, held_out), {"data": [str(held_out)]})
     return run, held_out, test, record
 
 
 @pytest.fixture(scope="module")
 def document(made: tuple[Run, Path, Path, dict[str, Any]]) -> dict[str, Any]:
     run, _, test, _ = made
-    return evaluate(run, open_log(run.checked(), [test]), {"data": [str(test)]}, times=30)
+    return evaluate(run, log_of(run, test), {"data": [str(test)]}, times=30)
+
+
+def log_of(run: Run, path: Path) -> Log:
+    return open_log(run.checked(), [path], vocabularies={"features.shop": SHOPS})
 
 
 def scored(run: Run, path: Path, size: int = 500) -> dict[str, Scores]:
     checked, module = load_model(run)
-    return predict(checked.sound()[0], module, open_log(checked, [path]).batches(size))
+    return predict(checked.sound()[0], module, log_of(run, path).batches(size))
 
 
 # ---- predictions -------------------------------------------------------------------------------
@@ -66,9 +72,9 @@ def scored(run: Run, path: Path, size: int = 500) -> dict[str, Scores]:
 def test_every_labelled_row_of_a_head_is_there_once(made: tuple[Run, Path, Path, dict[str, Any]]) -> None:
     run, _, test, _ = made
     checked, module = load_model(run)
-    found = predict(checked.sound()[0], module, open_log(checked, [test]).batches(700))
-    whole = predict(checked.sound()[0], module, open_log(checked, [test]).batches(10_000))
-    (batch,) = open_log(checked, [test]).batches(10_000)
+    found = predict(checked.sound()[0], module, log_of(run, test).batches(700))
+    whole = predict(checked.sound()[0], module, log_of(run, test).batches(10_000))
+    (batch,) = log_of(run, test).batches(10_000)
     home, search = (batch.surface == 0).numpy(), (batch.surface == 1).numpy()
     closeup = home & (batch.features["layout"] == 1).numpy()
     assert len(found["surfaces.home.tower.closeup.click"]) == closeup.sum()
@@ -91,7 +97,7 @@ def test_a_products_labels_follow_from_its_parts(made: tuple[Run, Path, Path, di
             labels["buy"] = torch.where(labels["click"] == 0, torch.nan, labels["buy"])  # seen after a click only
             yield Batch(b.features, b.surface, labels, b.request)
 
-    found = predict(model, module, without(open_log(checked, [test]).batches(500)))["surfaces.search.tower.order"]
+    found = predict(model, module, without(log_of(run, test).batches(500)))["surfaces.search.tower.order"]
     clicks = scored(run, test)["surfaces.search.tower.click"]
     assert len(found) == len(clicks)
     assert (found.labels[clicks.labels == 0] == 0).all()
@@ -108,14 +114,16 @@ def test_the_weights_hold_the_fits_and_all_else_as_it_was(made: tuple[Run, Path,
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     fitted = {head["path"] for head in record["heads"]}
     assert {name.rsplit(".", 1)[0] for name in changed} == fitted
-    assert len(fitted) == 9
+    assert len(fitted) == 10
     assert run.record["calibration"] == json.loads(json.dumps(record))
     assert new["surfaces.home.tower.closeup.click.calibrate.a"].shape == (6, 1)
     assert new["surfaces.search.tower.buy.calibrate.knots"].shape == (4, 5)
-    found = scored(before, held_out)["surfaces.home.tower.closeup.click"]
-    theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(found.logits[:, None], found.labels)
-    whole = new["surfaces.home.tower.closeup.click.calibrate.a"][-1]
-    assert float(whole) == pytest.approx(theirs.coef_[0][0], rel=1e-3)
+    found = scored(before, held_out)
+    for path in ("surfaces.search.tower.share", "surfaces.home.tower._else.click"):
+        theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(found[path].logits[:, None], found[path].labels)
+        # An untrained model may be worse than chance; its calibration keeps the order all the same.
+        slope = max(theirs.coef_[0][0], STEEP)
+        assert float(new[f"{path}.calibrate.a"][-1]) == pytest.approx(slope, rel=1e-3)
 
 
 def test_the_compiled_calibrators_give_the_loss_that_the_record_says(
@@ -135,12 +143,14 @@ def test_the_compiled_calibrators_give_the_loss_that_the_record_says(
     assert {head["status"] for head in record["heads"]} == {"fitted"}
     buy = next(head for head in record["heads"] if head["task"] == "buy")
     assert [cell["value"] for cell in buy["cells"]] == ["top", "middle", "far down"]
+    share = next(head for head in record["heads"] if head["task"] == "share")
+    assert [cell["value"] for cell in share["cells"]] == SHOPS, "raw ids, in the order of their rows"
 
 
 def test_calibrating_twice_changes_nothing(made: tuple[Run, Path, Path, dict[str, Any]]) -> None:
     run, held_out, _, record = made
     before = run.weights.read_bytes()
-    again = calibrate(run, open_log(run.checked(), [held_out]), {"data": [str(held_out)]})
+    again = calibrate(run, log_of(run, held_out), {"data": [str(held_out)]})
     assert run.weights.read_bytes() == before
     assert again == record
 
@@ -197,19 +207,17 @@ def test_the_same_rows_give_the_same_document(
     made: tuple[Run, Path, Path, dict[str, Any]], document: dict[str, Any]
 ) -> None:
     run, _, test, _ = made
-    again = evaluate(run, open_log(run.checked(), [test]), {"data": [str(test)]}, times=30)
+    again = evaluate(run, log_of(run, test), {"data": [str(test)]}, times=30)
     assert again == document
     assert render_report(again) == render_report(document)
 
 
 def one_class(run: Run, test: Path) -> Log:
-    import pyarrow.parquet as pq
-
     table = pq.read_table(test)
     labels = [None if x is None else 0.0 for x in table["save"].to_pylist()]
     path = test.parent / "one_class.parquet"
     pq.write_table(table.set_column(table.column_names.index("save"), "save", [labels]), path)
-    return open_log(run.checked(), [path])
+    return log_of(run, path)
 
 
 def test_one_class_is_undefined(made: tuple[Run, Path, Path, dict[str, Any]]) -> None:
@@ -223,13 +231,26 @@ def test_one_class_is_undefined(made: tuple[Run, Path, Path, dict[str, Any]]) ->
     assert "home.save" in render_report(found)
 
 
+def test_thinned_out_negatives_count_for_those_that_were_dropped(
+    made: tuple[Run, Path, Path, dict[str, Any]], document: dict[str, Any]
+) -> None:
+    """`share` says that its log holds half of the negatives: rates are those of all of them, in both commands."""
+    run, _, test, _ = made
+    found = scored(run, test)["surfaces.search.tower.share"]
+    clicked = found.labels.sum()
+    head = document["surfaces"]["search"]["share"]
+    assert head["mean"] == pytest.approx(clicked / (2 * len(found) - clicked))
+    assert found.predictions.mean() < 0.8 * found.labels.mean()
+    assert head["after"]["calibration_ratio"]["value"] == pytest.approx(1.0, abs=0.2)
+
+
 # ---- the report and the commands ---------------------------------------------------------------
 
 
 def test_the_report_holds_all_it_needs(document: dict[str, Any]) -> None:
     html = render_report(document)
     assert not re.search(r"(src|href)=|url\(|@import|<script|https?:", html.split("<details>")[0])
-    assert html.count("<svg") == len(BINARY) + 2  # and `plain`, and the clicks of all surfaces
+    assert html.count("<svg") == len(BINARY) + 3  # and `plain`, `share`, and the clicks of all surfaces
     assert "prefers-color-scheme: dark" in html
     assert html.count("<table") >= 4
     assert "FLOPs / candidate" in html
@@ -280,17 +301,15 @@ def test_trained_rows_are_refused(made: tuple[Run, Path, Path, dict[str, Any]], 
 def test_a_surface_without_rows_keeps_its_calibrators(made: tuple[Run, Path, Path, dict[str, Any]]) -> None:
     run, held_out, _, _ = made
     other = make_run(run.folder.parent / "lonely", run.folder / "spec" / "calibrated.tower")
-    import pyarrow.parquet as pq
-
     table = pq.read_table(held_out)
     path = held_out.parent / "search_only.parquet"
     pq.write_table(table.filter([s == "search" for s in table["surface"].to_pylist()]), path)
     said = call("calibrate", other.folder, "--data", path)
     assert said.exit_code == 0, said.output
-    assert "3 of 9 calibrators stay as they were" in said.output
+    assert "3 of 10 calibrators stay as they were" in said.output
     held = read_safetensors(other.weights)
     assert (held["surfaces.home.tower.closeup.click.calibrate.a"] == 1).all()
-    found = evaluate(other, open_log(other.checked(), [path]), {}, times=5)
+    found = evaluate(other, log_of(other, path), {}, times=5)
     assert found["surfaces"]["home"]["click"]["after"]["log_loss"]["value"] is None
 
 
@@ -302,23 +321,23 @@ def test_the_same_numbers_everywhere(
 ) -> None:
     """What evaluate measured is what each surface's file predicts, in Python and, to the bit, in C++."""
     run, _, test, _ = made
-    checked, module = load_model(run)
-    compile_spec(check(run.folder / "spec" / "calibrated.tower"), tmp_path / "build", Options(weights=run.weights))
-    (batch,) = open_log(checked, [test]).batches(10_000)
+    _, module = load_model(run)
+    compile_spec(check(run.folder / "spec" / "calibrated.tower"), tmp_path / "build", Options(weights=run.folder))
+    (batch,) = log_of(run, test).batches(10_000)
+    raw = pq.read_table(test)
     with torch.inference_mode():
         expected = module(dict(batch.features), batch.surface)
     for index, (name, surface) in enumerate(towerspec.load(tmp_path / "build").surfaces.items()):
         here = (batch.surface == index).nonzero().flatten()
-        inputs = {e["name"]: batch.features[e["name"]][here] for e in surface.inputs if e["name"] != COUNTS}
-        inputs[COUNTS] = torch.ones(len(here), dtype=torch.int64)
-        made_by_python = surface({k: inputs[k] for k in (e["name"] for e in surface.inputs)})
-        for head, x in made_by_python.items():
-            np.testing.assert_allclose(x.numpy(), expected[head][here].numpy(), atol=1e-5, rtol=1e-5, err_msg=head)
-        save_file({k: x.numpy() for k, x in inputs.items()}, tmp_path / f"{name}.safetensors")
-        done = subprocess.run(
-            [cpp_program, tmp_path / "build", name, tmp_path / f"{name}.safetensors"], capture_output=True, text=True
-        )
-        assert_same_bits(made_by_python, scores(done))
+        columns = {e["name"]: e["dtype"] for e in surface.inputs if e["name"] != COUNTS}
+        inputs = {n: raw[n].to_numpy()[here.numpy()].astype(dtype) for n, dtype in columns.items()}
+        inputs |= {COUNTS: np.ones(len(here), dtype=np.int64)}
+        ours = surface(inputs)
+        for head, x in ours.items():
+            np.testing.assert_allclose(x, expected[head][here].numpy(), atol=1e-5, rtol=1e-5, err_msg=head)
+        save_file(inputs, tmp_path / f"{name}.safetensors")
+        call = [cpp_program, tmp_path / "build", name, tmp_path / f"{name}.safetensors"]
+        assert_same_bits(ours, scores(subprocess.run(call, capture_output=True, text=True)))
 
 
 def test_every_head_stands_somewhere() -> None:
@@ -326,6 +345,6 @@ def test_every_head_stands_somewhere() -> None:
 
     model, _ = check_text(CALIBRATED).sound()
     found = stands(model)
-    assert len({s.path for s in found}) == len(found) == 10
+    assert len({s.path for s in found}) == len(found) == 11
     by = {s.path: s.keys for s in found if s.by}
-    assert set(by.values()) == {5, 3}
+    assert sorted(by.values()) == [3, 3, 5, 5]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import lsq_linear, minimize, minimize_scalar
+from scipy.optimize import minimize, minimize_scalar, nnls
 from scipy.special import expit, log_softmax
 from sklearn.isotonic import IsotonicRegression
 
-from towerspec.train.metrics import Array, starts_of
+from towerspec.train.metrics import Array
 
 LARGEST = 4096  # groups of neighbours that a least-squares line is fitted to, at most
 TEMPERATURES = (-5.0, 5.0)  # logarithms
@@ -63,35 +63,32 @@ def temperature(z: Array, y: Array, w: Array, offset: float) -> float:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Neighbouring rows put together: their mean `x`, their label `y` and their weight `w`, in ascending `x`."""
+class Points:
+    """Points to draw a line through, in ascending `x`, each with its weight."""
 
     x: Array
     y: Array
     w: Array
 
 
-def isotonic(x: Array, y: Array, w: Array) -> Blocks:
-    """Isotonic regression: the blocks of rows that it gives one value.
+def isotonic(x: Array, y: Array, w: Array) -> Points:
+    """Isotonic regression: the value that it gives each row.
 
     Its solution maximises the likelihood of a probability and of a Poisson rate as well as it minimises the squared
     error: Robertson, Wright & Dykstra 1988, Order Restricted Statistical Inference, theorem 1.5.2.
     """
     order = np.argsort(x, kind="stable")
     x, w = x[order], w[order]
-    values = IsotonicRegression(out_of_bounds="clip").fit(x, y[order], sample_weight=w).predict(x)
-    starts = starts_of(values)
-    mass = np.add.reduceat(w, starts)
-    return Blocks(np.add.reduceat(w * x, starts) / mass, values[starts], mass)
+    return Points(x, IsotonicRegression(out_of_bounds="clip").fit(x, y[order], sample_weight=w).predict(x), w)
 
 
-def neighbours(x: Array, y: Array, w: Array, most: int = LARGEST) -> Blocks:
-    """Rows as at most so many groups of neighbours."""
+def neighbours(x: Array, y: Array, w: Array, most: int = LARGEST) -> Points:
+    """Rows as at most so many groups of neighbours, each by its means."""
     order = np.argsort(x, kind="stable")
     starts = np.unique(np.arange(min(most, len(x))) * len(x) // min(most, len(x)))
     x, y, w = x[order], y[order], w[order]
     mass = np.add.reduceat(w, starts)
-    return Blocks(np.add.reduceat(w * x, starts) / mass, np.add.reduceat(w * y, starts) / mass, mass)
+    return Points(np.add.reduceat(w * x, starts) / mass, np.add.reduceat(w * y, starts) / mass, mass)
 
 
 def quantiles(x: Array, mass: Array, count: int) -> Array:
@@ -128,20 +125,23 @@ def beyond(slopes: Array, start: float, knots: Array) -> Array:
     return start + np.r_[0.0, np.cumsum(slopes * np.diff(knots))]
 
 
-def line(blocks: Blocks, knots: Array, steepness: float, lowest: float = -np.inf) -> Array:
-    """The values at the knots of the ascending line that is nearest to the blocks, in squared distance.
+def line(points: Points, knots: Array, steepness: float, lowest: float = -np.inf) -> Array:
+    """The values at the knots of the ascending line that is nearest to the points, in squared distance.
 
     No segment is flatter than `steepness`, and no value below `lowest`.
     """
-    root = np.sqrt(blocks.w / blocks.w.sum())
-    features = segments(blocks.x, knots)
+    points = neighbours(points.x, points.y, points.w)
+    root = np.sqrt(points.w / points.w.sum())
+    features = segments(points.x, knots)
     spans = np.diff(knots)
-    # Unknowns are the first value and the rises above the least one, so that all of them have the labels' scale.
-    design = np.column_stack([np.ones(len(features)), features / spans])
-    target = blocks.y - features.sum(-1) * steepness
-    low = np.r_[lowest, np.zeros(len(spans))]
-    ridge = 1e-6 * np.eye(len(low))[1:]  # a segment without rows: any rise would do, take the least
-    found = lsq_linear(
-        np.vstack([design * root[:, None], ridge]), np.r_[target * root, np.zeros(len(ridge))], (low, np.inf)
-    ).x
-    return beyond(found[1:] / spans + steepness, found[0], knots)
+    # Unknowns are the first value and the rises above the least ones, so that all of them have the labels' scale; where
+    # nothing bounds the first, it is the difference of two that are not below 0.
+    free = not np.isfinite(lowest)
+    first = np.ones((len(features), 1 + free)) * ([1.0, -1.0] if free else [1.0])
+    design = np.column_stack([first, features / spans])
+    target = points.y - features.sum(-1) * steepness - (0.0 if free else lowest)
+    ridge = 1e-6 * np.eye(design.shape[1])  # a segment without points: any rise would do, take the least
+    q, r = np.linalg.qr(np.vstack([design * root[:, None], ridge]))
+    found, _ = nnls(r, q.T @ np.r_[target * root, np.zeros(len(ridge))])
+    start = found[0] - found[1] if free else found[0] + lowest
+    return beyond(found[1 + free :] / spans + steepness, start, knots)

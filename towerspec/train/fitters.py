@@ -191,14 +191,14 @@ class Isotonic(Line):
         p = expit(rows.z)
         # Each negative row stands for all that were dropped with it.
         w = rows.w * (rows.y + (1 - rows.y) * np.exp(self.offset))
-        blocks = _open(fits.isotonic(p, rows.w * rows.y / w, w))
+        points = _open(fits.isotonic(p, rows.w * rows.y / w, w))
         ends = self.bins > 3
         if like is None:
             inner = self.bins - 2 if ends else self.bins
             knots = fits.distinct(fits.quantiles(p, w * p * (1 - p), inner), inner, 0.0, 1.0)
         else:
             knots = like["knots"][1:-1] if ends else like["knots"]
-        values = np.clip(fits.line(blocks, knots, 0.0, 0.0), blocks.y[0], blocks.y[-1])
+        values = np.clip(fits.line(points, knots, 0.0, 0.0), points.y[0], points.y[-1])
         # A thousandth of a logit from end to end: steps of the regression keep the model's order.
         values = expit(logit(values) + 1e-3 * np.linspace(0.0, 1.0, len(values)))
         return _anchored(knots, values) if ends else {"knots": knots, "values": values}
@@ -213,15 +213,15 @@ class Isotonic(Line):
         return self.fit(rows)
 
 
-def _open(blocks: fits.Blocks) -> fits.Blocks:
-    """Blocks without a rate of 0 or 1: half a row of the other class, as in Krichevsky & Trofimov 1981."""
-    y = blocks.y.copy()
-    half = 0.5 / (blocks.w + 1)
-    if y[0] <= 0.0:
-        y[0] = min(half[0], y[1] / 2) if len(y) > 1 else half[0]
-    if y[-1] >= 1.0:
-        y[-1] = 1 - (min(half[-1], (1 - y[-2]) / 2) if len(y) > 1 else half[-1])
-    return fits.Blocks(blocks.x, y, blocks.w)
+def _open(points: fits.Points) -> fits.Points:
+    """A regression without rates of 0 or 1: half a row more of the other class, as in Krichevsky & Trofimov 1981."""
+    y, inner = points.y.copy(), points.y[(points.y > 0) & (points.y < 1)]
+    low, high = points.y <= 0, points.y >= 1
+    if low.any():
+        y[low] = min(0.5 / (points.w[low].sum() + 1), inner[0] / 2 if len(inner) else 1.0)
+    if high.any():
+        y[high] = 1 - min(0.5 / (points.w[high].sum() + 1), (1 - inner[-1]) / 2 if len(inner) else 1.0)
+    return fits.Points(points.x, y, points.w)
 
 
 def _anchored(knots: Array, values: Array) -> Params:
@@ -267,9 +267,9 @@ class NumberLine(Line):
         x = self.link(rows.z)
         knots = fits.distinct(fits.quantiles(x, rows.w, self.bins), self.bins) if like is None else like["knots"]
         group = fits.isotonic if self.calibrator.kind == "isotonic" else fits.neighbours
-        blocks = group(x, rows.y, rows.w)
-        steepness = STEEP * float(np.ptp(blocks.y) or 1.0) / float(np.ptp(knots))
-        return {"knots": knots, "values": fits.line(blocks, knots, steepness, 0.0 if self.counts else -np.inf)}
+        points = group(x, rows.y, rows.w)
+        steepness = STEEP * float(np.ptp(points.y) or 1.0) / float(np.ptp(knots))
+        return {"knots": knots, "values": fits.line(points, knots, steepness, 0.0 if self.counts else -np.inf)}
 
     @property
     def counts(self) -> bool:
