@@ -233,3 +233,16 @@ def test_light_commands_do_not_import_torch() -> None:
     for arguments in (["check", str(QUICK)], ["fmt", "--check", str(QUICK)], ["explain", str(QUICK)]):
         code = LIGHT.format(arguments=arguments)
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_serving_needs_no_numpy(quick: Path) -> None:
+    """The core install has none: a call with lists gives tensors there."""
+    code = (
+        "import sys; sys.modules['numpy'] = None; import towerspec, importlib.util as u; found = u.find_spec\n"
+        "import towerspec.runtime.bundle as b; b.find_spec = lambda name: None if name == 'numpy' else found(name)\n"
+        f"s = towerspec.load({str(quick)!r}).surfaces['home']\n"
+        "x = {k: v.tolist() for k, v in s.sample_inputs(candidates=3).items()}\n"
+        "print([tuple(y.shape) for y in s(x).values()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[(3,), (3,)]", done.stderr

@@ -8,6 +8,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ class Surface:
     def __call__(self, inputs: Mapping[str, Any], strict: bool = False) -> dict[str, Any]:
         """The predictions by head: `[N]`, or `[N, classes]`, one row a candidate, calibrated.
 
-        `inputs` are tensors, NumPy arrays or lists by name; the results are arrays where no tensor came in. A head
-        that the request's branch arm doesn't have is NaN.
+        `inputs` are tensors, NumPy arrays or lists by name; the results are arrays where no tensor came in (and NumPy
+        is installed). A head that the request's branch arm doesn't have is NaN.
 
         Raises:
             SpecError: an input is missing, unknown or malformed (T702 to T706); with `strict`, also where a value
@@ -61,7 +62,7 @@ class Surface:
         # hundreds of milliseconds for the first calls, and more whenever shapes change. The switch is this thread's.
         with torch.inference_mode(), optimized_execution(False):
             results = self.module(*tensors)
-        as_tensors = any(isinstance(x, Tensor) for x in inputs.values())
+        as_tensors = any(isinstance(x, Tensor) for x in inputs.values()) or not find_spec("numpy")
         return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}
 
     def sample_inputs(
@@ -164,12 +165,13 @@ def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
 
 def read_checked(path: Path, digests: Mapping[str, str]) -> bytes:
     """A file of a build, if it is the one that the manifest names."""
+    folder = path.parent.parent if path.parent.name == "surfaces" else path.parent
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _no_build(path.parent, f"`{path.name}` can't be read") from error
+        raise _no_build(folder, f"`{path.name}` can't be read") from error
     if hashlib.sha256(content).hexdigest() != digests.get(path.name):
-        raise _no_build(path.parent, f"`{path.name}` is not the file that the manifest names")
+        raise _no_build(folder, f"`{path.name}` is not the file that the manifest names")
     return content
 
 
