@@ -22,7 +22,6 @@ from towerspec.diagnostics import (
     Diagnostic,
     SpecError,
     did_you_mean,
-    listing,
     render,
     render_concise,
     render_github,
@@ -322,26 +321,20 @@ def compile_(
 
 def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
     from towerspec.ir.printer import print_graph
-    from towerspec.passes import optimise
+    from towerspec.passes import check_names, optimise
 
     _, graph = checked.sound()
-    for surface in surfaces:
-        if surface not in graph.surfaces:
-            raise SpecError(
-                Diagnostic(
-                    "T607",
-                    f"the spec has no surface `{surface}`",
-                    notes=(f"its surfaces are {listing(graph.surfaces)}",),
-                    help=did_you_mean(surface, graph.surfaces),
-                )
-            )
+    check_names(graph, surfaces, without)
     click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
 
 
 def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool) -> None:
     from towerspec.explain import explain_passes
+    from towerspec.passes import check_names
 
-    names = surfaces or tuple(checked.sound()[0].surfaces)
+    _, graph = checked.sound()
+    check_names(graph, surfaces, without)
+    names = surfaces or graph.surfaces
     found = {name: explain_passes(checked, name, level, without) for name in names}
     if as_json:
         click.echo(json.dumps({"surfaces": found}, indent=2))

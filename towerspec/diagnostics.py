@@ -168,8 +168,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
     >>> did_you_mean("gatd", ["film", "gate"])
     'did you mean `gate`?'
+    >>> did_you_mean("mpl", ["ple", "mlp"])  # letters that changed places come first
+    'did you mean `mlp`?'
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    known = list(known)
+    swapped = [other for other in known if sorted(other) == sorted(word)]
+    close = swapped or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
 
 

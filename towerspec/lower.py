@@ -203,10 +203,7 @@ class _Surface:
         elif isinstance(at, str):
             span, label = node.options.get(at, node.span), "this option" if at in node.options else ""
         name = type(node.layer).kind if node.layer and "kind" in type(node.layer).__dict__ else node.key
-        message = (
-            str(error) if isinstance(error, InterferenceError) or "`" in str(error) else f"layer `{name}`: {error}"
-        )
-        self.report.error(code, message, span, label, help=getattr(error, "help", None))
+        self.report.error(code, _of(f"layer `{name}`", error), span, label, help=getattr(error, "help", None))
 
     # ---- towers ------------------------------------------------------------------------------
 
@@ -264,7 +261,7 @@ class _Surface:
             return fuse.fusion.lower(inner, inner.use(h), x)
         except ShapeError as error:
             self.report.error(
-                "T305", f"fusion `{fuse.fusion.kind}`: {error}", fuse.span, help=getattr(error, "help", None)
+                "T305", _of(f"fusion `{fuse.fusion.kind}`", error), fuse.span, help=getattr(error, "help", None)
             )
             return None
 
@@ -336,6 +333,11 @@ class _Surface:
             )
             merged[head] = (kind, logit, prediction)
         return merged
+
+
+def _of(what: str, error: ShapeError) -> str:
+    """An error's message, with what it is about unless it says so itself."""
+    return str(error) if "`" in str(error) else f"{what}: {error}"
 
 
 def _use(scope: Scope, value: Tensor | None) -> Tensor | None:

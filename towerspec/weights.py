@@ -46,6 +46,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error.strerror or "it can't be read") from error
     if len(content) < 8:
         raise _unreadable(path, "it is too short")
+    if content.startswith(b"PK"):
+        raise _unreadable(path, "it is a zip file, as `torch.save` writes")
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(_LARGEST_HEADER, len(content) - 8):
         raise _unreadable(path, "its header is cut off")
@@ -124,13 +126,16 @@ def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
             "T603",
             f"parameter `{param.path}` has the wrong shape in the weights",
             notes=(f"the spec says {list(param.shape)}, the file holds {list(tensor.shape)}",),
+            help="compile the spec that these weights belong to, or train this one",
         )
     if tensor.dtype not in _LOSSLESS[param.dtype]:
         kind = str(tensor.dtype).removeprefix("torch.")
         return Diagnostic(
             "T603",
             f"parameter `{param.path}` has the wrong type in the weights",
-            notes=(f"the spec says {param.dtype}, and {kind} doesn't fit into it without loss",),
+            notes=(
+                f"it becomes {'int64' if param.dtype == 'int' else 'float32'}, and {kind} doesn't fit without loss",
+            ),
             help="convert the tensor before saving it",
         )
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -139,5 +144,6 @@ def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
             "T605",
             f"parameter `{param.path}` is not finite",
             notes=(f"{count} of {tensor.numel()} numbers are NaN or infinite",),
+            help="take an earlier checkpoint",
         )
     return None

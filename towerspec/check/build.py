@@ -103,6 +103,9 @@ def _unique_surfaces(nodes: list[tree.Surface], report: Report) -> list[tree.Sur
                 node.name.span,
                 "defined again here",
                 labels=[Label(other.name.span, "first defined here")],
+                notes=["a surface is a file of its name, and some systems take `A` for `a`"]
+                if other.name.text != node.name.text
+                else [],
             )
     return list(first.values())
 

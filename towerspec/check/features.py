@@ -69,6 +69,7 @@ class Features:
                 f"a feature of surface `{surface}` takes no `on`",
                 option.span,
                 f"it is only `{surface}`'s already",
+                help="remove the option",
             )
         for item in option.value.items if isinstance(option.value, tree.ListExpr) else ():
             name = getattr(item, "name", None)
@@ -94,9 +95,9 @@ class Features:
             if rows is not None and isinstance(value, int) and not 0 <= value < rows:
                 self.report.error(
                     "T301",
-                    f"a {kind.kind} can't take this `{name}`",
+                    f"`{name}` of a {kind.kind} must be an id from 0 to {rows - 1}",
                     options[name].value.span,
-                    f"must be an id from 0 to {rows - 1}",
+                    "not one of its ids",
                 )
 
     def _size(self, rows: int, dim: int, name: str, node: tree.Table | tree.Feature) -> None:
@@ -105,7 +106,7 @@ class Features:
             at = next((o.value.span for o in node.options if o.name.text == "rows"), node.name.span)
             self.report.error(
                 "T306",
-                f"table of `{name}` is too large",
+                f"the table of `{name}` is too large",
                 at,
                 f"{size:,.0f} GiB of weights",
                 notes=[f"a table holds at most {LARGEST_TABLE:,} numbers, 8 GiB"],

@@ -82,11 +82,13 @@ def _report(
         report.error("T307", f"these options of {what} don't go together: {message}", at)
     else:
         span = _smallest(given[name].value, [part for part in detail["loc"][1:] if isinstance(part, int)])
+        wording = _wording(cls, name, detail)
+        each = "" if span == given[name].value.span else "each of "
         report.error(
             "T301",
-            f"{what} can't take this `{name}`",
+            f"{each}`{name}` of {what} {wording}",
             span,
-            _wording(cls, name, detail),
+            wording if detail["type"] != "literal_error" else "not one of these",
             notes=_describe(cls, name),
             help=_choice(detail),
         )

@@ -72,7 +72,8 @@ def check_topology(model: Model, complete: bool, report: Report) -> Model:
     _task_kinds(model, report)
     _one_input_a_name(model, report)
     cut = not complete or any(
-        d.code.startswith("T2") or d.code in ("T401", "T404", "T406", "T410", "T411") for d in report.diagnostics
+        d.code.startswith("T2") or d.code in ("T303", "T401", "T404", "T406", "T410", "T411")
+        for d in report.diagnostics
     )
     if not cut and model.surfaces:
         graph = model_graph(model)

@@ -77,7 +77,7 @@ class Towers:
                 "no head",
                 help="add a line such as `head click : binary`",
             )
-        fuses = [self._fuse(i, params, what) for i in items if isinstance(i, tree.Fuse)]
+        fuses = [self._fuse(i, params, f"the {what.split()[1]}") for i in items if isinstance(i, tree.Fuse)]
         visible = (*outer_heads, *heads)
         built = [self._head(h, visible, calibrates.get(h.name.text)) for h in self._once(heads, outer_heads)]
         branch = self._branch(branches[0], key, calibrates, visible) if branches else None
@@ -147,7 +147,7 @@ class Towers:
         if after > depth:
             self.report.error(
                 "T404",
-                f"the fusion is after layer {after}, and {what} has {depth}",
+                f"the fusion is after layer {after}, and {what} has {depth or 'none'}",
                 node.after.span,
                 f"past the depth of {depth}",
                 help=f"write `after {depth}`, or add layers",
@@ -197,8 +197,9 @@ class Towers:
             elif other.kind.text != "binary":
                 self.report.error(
                     "T505",
-                    f"a product is of binary heads, and `{arg.text}` is {other.kind.text}",
+                    f"a product takes binary heads, and `{arg.text}` is a {other.kind.text}",
                     arg.span,
+                    "not binary",
                     labels=[Label(other.kind.span, "declared here")],
                 )
             sound = sound and other is not None and other.kind.text == "binary"
@@ -364,9 +365,9 @@ class Towers:
             if missing:
                 self.report.error(
                     "T409",
-                    f"the branch has no arm for some values of `{feature.name}`",
+                    f"the branch by `{feature.name}` has no arm for {listing(missing, 3)}",
                     node.key.span,
-                    f"no arm for {listing(missing, 3)}",
+                    "some of its values have no arm",
                     help="add arms for them, or an arm `else { … }`",
                 )
         if ELSE in labels or not arms:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from towerspec.check import Checked
 from towerspec.check.model import Model
-from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import constants, torchscript, vocabularies
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
@@ -26,7 +26,7 @@ from towerspec.emit.python import render_model, render_surface
 from towerspec.emit.verify import Case, make_cases, verify_surface, verify_unified
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
-from towerspec.passes import PIPELINE, optimise, slice_surface
+from towerspec.passes import check_names, optimise, slice_surface
 from towerspec.weights import match, read_safetensors
 
 Progress = Callable[[str], None]
@@ -58,7 +58,7 @@ def compile_spec(
             (T608).
     """
     model, graph = checked.sound()
-    _check_options(graph, options)
+    check_names(graph, options.surfaces, options.without)
     check_target(out)
     progress("model.py")
     with torchscript.small_calls():
@@ -67,30 +67,6 @@ def compile_spec(
     files["manifest.json"] = (json.dumps(document, indent=2) + "\n").encode()
     _write(out, files)
     return document
-
-
-def _check_options(graph: Graph, options: Options) -> None:
-    for name in options.surfaces:
-        if name not in graph.surfaces:
-            raise SpecError(
-                Diagnostic(
-                    "T607",
-                    f"the spec has no surface `{name}`",
-                    notes=(f"its surfaces are {listing(graph.surfaces)}",),
-                    help=did_you_mean(name, graph.surfaces),
-                )
-            )
-    passes = [step.name for step in PIPELINE]
-    for name in options.without:
-        if name not in passes:
-            raise SpecError(
-                Diagnostic(
-                    "T609",
-                    f"there is no pass `{name}`",
-                    notes=(f"the passes are {listing(passes)}",),
-                    help=did_you_mean(name, passes),
-                )
-            )
 
 
 def _shown(options: Options) -> dict[str, Any]:
@@ -113,6 +89,8 @@ def _compile(
     unified = _unified(graph, source, options)
     known = vocabularies.read_vocabularies(model, beside) if beside else {}
     weights: dict[str, Tensor] = {**dict(unified.named_parameters()), **dict(unified.named_buffers())}
+    # The reference computes in float64: widened once, and not again for each call of each surface.
+    wide = {name: x.double() if x.is_floating_point() else x for name, x in weights.items()}
     cases: dict[str, list[Case]] = {}
     files: dict[str, bytes] = {"model.py": source.encode()}
     if known:
@@ -120,14 +98,14 @@ def _compile(
     entries: dict[str, Any] = {}
     for surface in options.surfaces or graph.surfaces:
         progress(f"surface {surface}")
-        cases[surface] = make_cases(slices[surface], surface_inputs(model, slices[surface]), weights, options.seed)
+        cases[surface] = make_cases(slices[surface], surface_inputs(model, slices[surface]), wide, options.seed)
         optimised = optimise(graph, surface, options.level, options.without, options.logits)
-        entry, made = _surface(model, slices[surface], optimised, options, weights, cases[surface], known)
+        entry, made = _surface(model, slices[surface], optimised, options, wide, cases[surface], known)
         files.update(made)
         entries[surface] = entry
     progress("unified.pt")
     scripted = torchscript.script(unified)
-    verify_unified(graph, {s: slices[s] for s in cases}, unified, scripted, cases, weights)
+    verify_unified(graph, {s: slices[s] for s in cases}, unified, scripted, cases, wide)
     files["unified.pt"] = torchscript.to_bytes(scripted)
     return files, entries, _weights_entry(options, weights)
 

@@ -12,6 +12,7 @@ from towerspec.diagnostics import Diagnostic, SpecError
 
 Vocabularies = dict[str, list[Union[int, str]]]
 FILE = "vocabularies.json"
+_WHY = "the rows of a table with `ids: fitted` mean nothing without them"
 
 
 def locate(weights: Path) -> tuple[Path, Path]:
@@ -47,7 +48,8 @@ def read_vocabularies(model: Model, path: Path) -> Vocabularies:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _misfit(f"`{path}` can't be read", "weights that know fitted ids come with their vocabularies") from error
+        why = "is not there" if not path.is_file() else "can't be read"
+        raise _misfit(f"the weights' vocabularies are needed, and `{path}` {why}", _WHY) from error
     if not isinstance(content, Mapping):
         raise _misfit(f"`{path}` is no list of ids for each table")
     for table, rows in tables.items():

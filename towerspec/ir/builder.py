@@ -166,7 +166,9 @@ class Builder:
             return self.ops[self._known[key]]
         owners = {o for o in (owner, *(self.ops[i].owner for i in inputs)) if o}
         if len(owners) > 1:
-            raise InterferenceError(f"this mixes what belongs to {' and '.join(sorted(owners))}")
+            raise InterferenceError(
+                f"an operation mixes what belongs to the surfaces {' and '.join(f'`{o}`' for o in sorted(owners))}"
+            )
         type_ = prim.infer(*(self.ops[i].type for i in inputs))
         mine = next(iter(owners), None)
         name = self._name(scope, hint, mine)

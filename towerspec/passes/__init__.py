@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes.cse import share_common
@@ -21,7 +22,7 @@ from towerspec.passes.join import join_linears
 from towerspec.passes.slice import slice_surface
 from towerspec.passes.split import split_linears
 
-__all__ = ["PIPELINE", "Pass", "optimise", "slice_surface", "stages"]
+__all__ = ["PIPELINE", "Pass", "check_names", "optimise", "slice_surface", "stages"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,22 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
 )
+
+
+def check_names(graph: Graph, surfaces: Collection[str], without: Collection[str]) -> None:
+    """Raises `SpecError` for a surface that the spec lacks (T607), or a pass that isn't there (T609)."""
+    passes = [step.name for step in PIPELINE]
+    for name in surfaces:
+        if name not in graph.surfaces:
+            notes = (f"its surfaces are {listing(graph.surfaces)}",)
+            hint = did_you_mean(name, graph.surfaces)
+            raise SpecError(Diagnostic("T607", f"the spec has no surface `{name}`", notes=notes, help=hint))
+    for name in without:
+        if name not in passes:
+            notes = (f"the passes are {listing(passes)}",)
+            raise SpecError(
+                Diagnostic("T609", f"there is no pass `{name}`", notes=notes, help=did_you_mean(name, passes))
+            )
 
 
 def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False) -> Graph:

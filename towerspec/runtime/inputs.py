@@ -77,7 +77,7 @@ def _tensor(surface: str, entry: Mapping[str, Any], value: Any) -> Tensor:
             "T704",
             surface,
             f"the input `{name}` can't become a tensor",
-            str(error).split("\n")[0],
+            f"it takes {'whole numbers' if whole else 'numbers'}",
             help=f"give {_wanted(entry)}",
         ) from error
     if x.dtype == torch.uint64 and _takes_any(entry):
@@ -154,7 +154,7 @@ def _check_rows(surface: str, entries: Sequence[Mapping[str, Any]], tensors: Map
             raise _fail(
                 "T706",
                 surface,
-                f"the input `{name}` has {tensors[name].shape[0]} rows and `{first}` has {count}",
+                f"the input `{name}` has {_rows(tensors[name].shape[0])}, and `{first}` has {_rows(count)}",
                 f"inputs of one level have one row for each {entry['level']}",
             )
     if "R" not in rows or "N" not in rows:
@@ -172,6 +172,10 @@ def _check_rows(surface: str, entries: Sequence[Mapping[str, Any]], tensors: Map
         )
     if counts is not None and r != 1 and (bool((counts < 0).any()) or int(counts.sum()) != n):
         raise _fail("T706", surface, f"`{COUNTS}` adds up to {int(counts.sum())}, and there are {n} candidates")
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' if count != 1 else ''}"
 
 
 def _check_values(surface: str, entry: Mapping[str, Any], x: Tensor) -> None:

@@ -10,13 +10,18 @@ from typing import Any
 from lark import Token
 from lark import Tree as LarkTree
 
-from towerspec.diagnostics import Diagnostic, Source, Span
+from towerspec.diagnostics import Diagnostic, Label, Source, Span
 from towerspec.syntax import tree
 
 _INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
 _FLOAT = re.compile(r"[+-]?\d+(_\d+)*(\.\d+(_\d+)*)?([eE][+-]?\d+)?")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LARGEST = 2**63 - 1
+_NUMBERS = {
+    "is not a number": "numbers look like 12, 10_000, 0.5 or 1e-3",
+    "is too large": f"a whole number is at most {_LARGEST:_}, and another at most 1.7e308",
+    "is too long": "round it; 17 digits are all that count",
+}
 
 # Words that open or join a construct can't name something too: the reader would have to guess which is meant.
 KEYWORDS = (
@@ -60,6 +65,7 @@ class Builder:
                     "the model is named twice",
                     name.span,
                     "named again here",
+                    labels=(Label(self.name.span, "first named here"),),
                     help="one file holds one model; remove the second `model` line",
                 )
             )
@@ -114,11 +120,7 @@ class Builder:
             problem = "is too long" if _FLOAT.fullmatch(text) else "is not a number"
         if problem:
             shown = text if len(text) <= 40 else text[:39] + "…"
-            self.found.append(
-                Diagnostic(
-                    "T106", f"`{shown}` {problem}", span, problem, help="numbers look like 12, 10_000, 0.5 or 1e-3"
-                )
-            )
+            self.found.append(Diagnostic("T106", f"`{shown}` {problem}", span, problem, help=_NUMBERS[problem]))
             value = 0
         return tree.Literal(value, span=span)
 

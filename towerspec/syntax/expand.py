@@ -173,9 +173,10 @@ class _Expander:
     ) -> bool:
         name = template.name.text
         if len(args) > len(inputs):
+            count = f"{len(inputs)} input{'s' if len(inputs) != 1 else ''}"
             self._wrong(
                 template,
-                f"template `{name}` takes {len(inputs)} inputs, and this gives {len(args)}",
+                f"template `{name}` takes {count}, and this gives {len(args)}",
                 args[len(inputs)].span,
                 "one too many",
             )

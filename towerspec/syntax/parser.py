@@ -111,9 +111,11 @@ def _unexpected(span: Span, token: Token, found: str, expected: list[str]) -> Di
     shown = [e for e in expected if e != "the end of the file"]
     notes = (f"here can stand {listing(shown, 12)}",) if len(shown) > 3 else ()
     label = f"expected {_either(shown)}" if 0 < len(shown) <= 3 else "not expected here"
-    help_ = near or (
-        "separate options with `,`" if "`,`" in expected and token.type in ("NAME", "STRING", "NUMBER") else None
-    )
+    help_ = near
+    if "`,`" in expected and token.type in ("NAME", "STRING", "NUMBER"):
+        help_ = help_ or "separate options with `,`"
+    if token.type == "COMMA" and {"`}`", "a name"} <= {*expected}:
+        help_ = "remove it; the lines of this block have no commas"
     message = "the declaration is cut off" if token.type == "$END" else f"unexpected {found}"
     return Diagnostic("T101", message, span, label, notes=notes, help=help_)
 
@@ -127,7 +129,7 @@ def _short(text: str) -> str:
 
 
 _LOOKALIKES = {
-    ";": "newlines separate statements, and nothing else is needed",
+    ";": "remove it; nothing stands between lines",
     "'": 'a text stands in double quotes `"`',
     "“": 'a text stands in straight quotes `"`',
     "”": 'a text stands in straight quotes `"`',

@@ -101,7 +101,11 @@ class _Scan:
         if not self.stack:
             self.found.append(
                 Diagnostic(
-                    "T103", f"this `{text}` closes nothing", self.span(start, start + 1), "no bracket is open here"
+                    "T103",
+                    f"this `{text}` closes nothing",
+                    self.span(start, start + 1),
+                    "no bracket is open here",
+                    help="remove it",
                 )
             )
             return True
