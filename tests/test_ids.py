@@ -214,7 +214,8 @@ def test_without_weights_there_is_no_vocabulary(spec: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "can't be read"),
+        (None, "is not there"),
+        ("[1", "can't be read"),
         ("[1]", "is no list of ids for each table"),
         ("{}", "has no vocabulary of `tables.users`"),
         ('{"tables.users": [1, 1]}', "no list of different whole numbers and texts"),

@@ -46,7 +46,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error.strerror or "it can't be read") from error
     if len(content) < 8:
         raise _unreadable(path, "it is too short")
-    if content.startswith(b"PK"):
+    if content.startswith(b"PK\x03\x04"):
         raise _unreadable(path, "it is a zip file, as `torch.save` writes")
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(_LARGEST_HEADER, len(content) - 8):

@@ -205,13 +205,15 @@ class Boundary {
       const auto rows = found->second.size(0);
       const auto& [name, count] = first.emplace(input.rows, std::pair(input.name, rows)).first->second;
       if (rows != count) {
-        throw fail("T706", "the input `" + input.name + "` has " + std::to_string(rows) + " rows and `" + name +
-                               "` has " + std::to_string(count),
+        throw fail("T706", "the input `" + input.name + "` has " + counted(rows) + ", and `" + name + "` has " +
+                               counted(count),
                    {"inputs of one level have one row for each " + input.level});
       }
     }
     if (first.count("R") && first.count("N")) check_counts(ready, first["R"].second, first["N"].second);
   }
+
+  static std::string counted(std::int64_t rows) { return std::to_string(rows) + (rows == 1 ? " row" : " rows"); }
 
   void check_counts(const std::map<std::string, at::Tensor>& ready, std::int64_t r, std::int64_t n) const {
     const auto counts = ready.find(counts_name);
