@@ -80,7 +80,7 @@ class File:
         found, first = [], 0
         for fragment in self.dataset.get_fragments():
             for part in fragment.split_by_row_group():
-                rows = part.count_rows()
+                rows = sum(group.num_rows for group in part.row_groups)  # `count_rows` is the whole file's
                 found.append(Piece(str(self.path), part, first, rows))
                 first += rows
         return found
