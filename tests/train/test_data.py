@@ -175,9 +175,8 @@ def test_statistics_are_those_of_the_rows_that_have_the_feature(checked: Checked
     np.testing.assert_allclose(found["features.age.mean"], np.nanmean(logs), rtol=1e-12)
     np.testing.assert_allclose(found["features.age.std"], np.nanstd(logs), rtol=1e-9)
     mine = rank[surface == 0].astype(np.float32).astype(np.float64)
-    np.testing.assert_allclose(
-        [found["features.rank.low"][0], found["features.rank.high"][0]], [mine.min(), mine.max()]
-    )
+    low, high = (found[f"features.rank.{end}"][0] for end in ("low", "high"))
+    np.testing.assert_allclose([low, high], [mine.min(), mine.max()])
     edges = (np.quantile(mine, [0.25, 0.5, 0.75]) - low) / (high - low)
     np.testing.assert_allclose(found["features.rank.edges"], edges)
 
