@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, simulate(check(folder / "spec.tower"), folder / "log", Options(rows=ROWS, seed=1))
 
 
-def columns(folder: Path, name: str, splits: tuple[str, ...] = SPLITS) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def columns(folder: Path, name: str, splits: tuple[str, ...] = SPLITS) -> dict[str, np.ndarray]:
     tables = [pq.read_table(folder / "log" / f"{name}{split}.parquet") for split in splits]
     return {
         c: np.concatenate([t[c].to_numpy() for t in tables])
@@ -143,8 +143,8 @@ def test_a_model_learns_from_it_and_stays_below_the_best(tmp_path: Path) -> None
     (tmp_path / "s.tower").write_text(text)
     checked = check(tmp_path / "s.tower")
     best = simulate(checked, tmp_path / "log", Options(rows=40_000))["calibrate"]
-    logs = [open_log(checked, [tmp_path / "log" / f"{split}.parquet"]) for split in ("train", "calibrate")]
-    run = train(checked, *logs, tmp_path / "run", Train(epochs=6, batch=256, learning_rate=5e-3, monitor="auc"))
+    log, valid = (open_log(checked, [tmp_path / "log" / f"{split}.parquet"]) for split in ("train", "calibrate"))
+    run = train(checked, log, valid, tmp_path / "run", Train(epochs=6, batch=256, learning_rate=5e-3, monitor="auc"))
     found = max(run.record["epochs"], key=lambda e: e["valid/auc"])
     for surface in ("a", "b"):
         top = best[surface]["click"]["reached"]["auc"]
