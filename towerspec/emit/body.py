@@ -10,7 +10,7 @@ from towerspec.emit.names import Names, hint, last_step, spec_line, value_names
 from towerspec.emit.params import Part
 from towerspec.emit.steps import Place, Plan, Step
 from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Merge, Opaque, Param, Present
+from towerspec.ir.primitives import Attention, Merge, Opaque, Param, Present, Reshape
 
 CONTEXT = {"n": "int", "r": "int", "request": "Tensor", "surface": "Tensor"}
 _WIDTH = 118
@@ -54,12 +54,16 @@ class Call:
 
 @dataclass
 class Writer:
-    """Writes the functions of one class from a plan; `call` gives the method that stands for a step, if any."""
+    """Writes the functions of one class from a plan; `call` gives the method that stands for a step, if any.
+
+    With `traceable`, no statement depends on the numbers in a tensor: an arm runs on its rows, also where it has none.
+    """
 
     plan: Plan
     tree: Part
     base: str
     call: Callable[[Step], Call | None] = field(default=lambda step: None)
+    traceable: bool = False
 
     @property
     def graph(self) -> Graph:
@@ -99,6 +103,8 @@ class Writer:
         if isinstance(op.prim, Opaque):  # its module holds its parameters
             operands = operands[: len(operands) - len(op.prim.names)]
         args = tuple(self.operand(i, names, inside=inside) for i in operands)
+        if self.traceable and isinstance(op.prim, (Attention, Reshape)):
+            args = tuple(f"dense({arg})" for arg in args)
         types = self.graph.types(op)
         if isinstance(op.prim, Present) and len(args) == 2:
             having = [self.graph.surfaces.index(s) for s in op.prim.surfaces]
@@ -165,16 +171,19 @@ class Writer:
         function = f"self.{function_name(place)}"
         some = ["rows.numel()", "request[rows]", *(f"{name}[rows]" for name in captured)]
         parts = [f"part_{i}" for i in range(len(returned))]
-        lines = [f"rows = {rows}", "if rows.numel() == n:"]
-        lines.append(f"    {', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})")
         merged = [
             (self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
             for op in step.ops
             if isinstance(op.prim, Merge) and label in op.prim.defined
         ]
-        lines += [f"    {target} = {part}" for target, part in merged]
-        lines += ["elif rows.numel() > 0:", f"    {', '.join(parts)} = {function}({', '.join(some)})"]
-        return lines + [f"    {target} = {target}.index_copy(0, rows, {part})" for target, part in merged]
+        on_some = [f"{', '.join(parts)} = {function}({', '.join(some)})"]
+        on_some += [f"{target} = {target}.index_copy(0, rows, {part})" for target, part in merged]
+        if self.traceable:
+            return [f"rows = {rows}", *on_some]
+        on_all = [f"{', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})"]
+        on_all += [f"{target} = {part}" for target, part in merged]
+        lines = [f"rows = {rows}", "if rows.numel() == n:", *(f"    {line}" for line in on_all)]
+        return [*lines, "elif rows.numel() > 0:", *(f"    {line}" for line in on_some)]
 
     def function(self, place: Place, results: Sequence[str], comment: str = "") -> Function:
         """The function of an arm or of a surface's own part: from the values that it captures to its results."""

@@ -35,6 +35,7 @@ RESERVED = frozenset(
         "Tuple",
         "candidates_per_request",
         "SURFACES",
+        *("device", "fx_pytree", "inf", "nan", "NoneType", "pytree"),  # torch.fx's code has them for its own
         *keyword.kwlist,
         *dir(builtins),
         *(name for name in vars(helpers) if not name.startswith("__")),

@@ -8,11 +8,12 @@ import inspect
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import jinja2
 
 from towerspec import __version__
-from towerspec.emit import helpers
+from towerspec.emit import helpers, traceable_helpers
 from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, returned
 from towerspec.emit.names import Names, class_name, class_names, hint, spec_line
 from towerspec.emit.params import Part, build_tree, constructor, members
@@ -252,12 +253,16 @@ class Rendered:
     variables: dict[str, dict[str, str]]
 
 
-def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> Rendered:
-    """One surface's serving graph after optimisation, flat, in the order in which it runs."""
+def render_surface(graph: Graph, spec_path: str, logits: bool = False, traceable: bool = False) -> Rendered:
+    """One surface's serving graph after optimisation, flat, in the order in which it runs.
+
+    With `traceable`, it has no Python decision that depends on a tensor's numbers or rows, for torch.export, and
+    takes `candidates_per_request` for one request as well.
+    """
     base = os.path.dirname(spec_path)
     opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
     tree = build_tree((op.prim for op in graph.ops if isinstance(op.prim, Param)), opaques, inits=False)
-    writer, names = Writer(plan(graph, grouped=False), tree, base), Names()
+    writer, names = Writer(plan(graph, grouped=False), tree, base, traceable=traceable), Names()
     arguments, _ = signature(graph, names, writer, always=True)
     body = writer.body((), names)
     prelude = signature(graph, names, writer, always=False, body=body)[1]
@@ -269,7 +274,8 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False) -> Render
     cls.constructor += [f"self.{name} = {constructor(part, 0)}" for name, part in tree.parts.items()]
     forward = Function("forward", arguments, prelude + body, *_tuple(values), variables=names.variables)
     cls.functions = [forward, *writer.arms()]
-    source = _render(f"{graph.model}: surface {surface}.", spec_path, [cls], graph)
+    helping = (helpers, traceable_helpers) if traceable else (helpers,)
+    source = _render(f"{graph.model}: surface {surface}.", spec_path, [cls], graph, helping)
     return Rendered(source, cls.name, {f.name: f.variables for f in cls.functions})
 
 
@@ -323,9 +329,13 @@ def _environment() -> jinja2.Environment:
 
 
 @functools.cache
-def _helper_sources() -> dict[str, str]:
+def _helper_sources(modules: tuple[ModuleType, ...]) -> dict[str, str]:
+    """The sources of some modules' functions by name; a later one's stand in for an earlier one's."""
     found = {
-        name: value for name, value in vars(helpers).items() if getattr(value, "__module__", "") == helpers.__name__
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
     }
     return {
         name: inspect.getsource(value).rstrip().replace("  # type: ignore[attr-defined]", "")
@@ -333,9 +343,9 @@ def _helper_sources() -> dict[str, str]:
     }
 
 
-def _used_helpers(text: str) -> list[str]:
+def _used_helpers(text: str, modules: tuple[ModuleType, ...]) -> list[str]:
     """The helpers that some code names, and those that they name, in the order of their file."""
-    sources = _helper_sources()
+    sources = _helper_sources(modules)
     used: set[str] = set()
     texts = [text]
     while texts:
@@ -345,7 +355,9 @@ def _used_helpers(text: str) -> list[str]:
     return [source for name, source in sources.items() if name in used]
 
 
-def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> str:
+def _render(
+    title: str, spec_path: str, classes: list[Class], graph: Graph, helping: tuple[ModuleType, ...] = (helpers,)
+) -> str:
     targets = sorted({op.prim.target for op in graph.ops if isinstance(op.prim, Opaque)})
     context = {
         "title": title,
@@ -358,7 +370,7 @@ def _render(title: str, spec_path: str, classes: list[Class], graph: Graph) -> s
         "functional": False,
     }
     template = _environment().get_template("module.py.j2")
-    context["helpers"] = _used_helpers(template.render(context))
+    context["helpers"] = _used_helpers(template.render(context), helping)
     words = {node.id for node in ast.walk(ast.parse(template.render(context))) if isinstance(node, ast.Name)}
     context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
     context["functional"] = "F" in words
