@@ -27,6 +27,7 @@ from towerspec.diagnostics import (
     render_github,
     render_json,
 )
+from towerspec.terminal import JSON, SPEC, example, size, table
 
 RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "human": render,
@@ -34,19 +35,12 @@ RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "github": render_github,
 }
 MOST = 200  # mistakes shown at once; nobody reads more, and a hostile file has millions
-_SPEC = click.argument("spec", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-
-
-def _example(*lines: str) -> str:
-    # \b keeps click from joining the lines.
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
 
 # Commands that live elsewhere, imported when they are asked for.
 _ELSEWHERE = {
     "data": "towerspec.train.commands_data:data",
     "simulate": "towerspec.train.commands_data:simulate",
+    "compile": "towerspec.commands_compile:compile_",
     "diff": "towerspec.commands_diff:diff",
     "train": "towerspec.train.commands_train:train",
     "calibrate": "towerspec.train.commands_evaluate:calibrate",
@@ -80,7 +74,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=_example(
+    epilog=example(
         "towerspec init model.tower", "towerspec check model.tower", "towerspec compile model.tower -o build/model"
     ),
 )
@@ -115,7 +109,7 @@ def _checked(spec: Path) -> Any:
 # ---- commands ----------------------------------------------------------------------------------
 
 
-@cli.command(epilog=_example("towerspec init", "towerspec init ads.tower"))
+@cli.command(epilog=example("towerspec init", "towerspec init ads.tower"))
 @click.argument("path", type=click.Path(path_type=Path), default="model.tower")
 def init(path: Path) -> None:
     """Write a commented starter spec to PATH (model.tower)."""
@@ -144,8 +138,8 @@ def _starter(stem: str) -> tuple[str, str]:
     return name, named
 
 
-@cli.command(epilog=_example("towerspec check ads.tower", "towerspec check ads.tower --format github"))
-@_SPEC
+@cli.command(epilog=example("towerspec check ads.tower", "towerspec check ads.tower --format github"))
+@SPEC
 @click.option(
     "--format",
     "form",
@@ -154,7 +148,7 @@ def _starter(stem: str) -> tuple[str, str]:
     show_default=True,
     help="How mistakes are shown.",
 )
-@_JSON
+@JSON
 def check(spec: Path, form: str, as_json: bool) -> None:
     """Check SPEC: names, types, levels, topology."""
     form = "json" if as_json else form
@@ -181,7 +175,7 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' if n != 1 else ''}"
 
 
-@cli.command(epilog=_example("towerspec fmt ads.tower", "towerspec fmt --check specs/*.tower"))
+@cli.command(epilog=example("towerspec fmt ads.tower", "towerspec fmt --check specs/*.tower"))
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 1 if a file is not in canonical form.")
 def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
@@ -222,136 +216,7 @@ def _replace(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-@cli.command(
-    name="compile",
-    epilog=_example(
-        "towerspec compile ads.tower -o build/ads",
-        "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
-        "towerspec compile ads.tower --emit ops --surface search",
-    ),
-)
-@_SPEC
-@click.option(
-    "-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole."
-)
-@click.option(
-    "-O",
-    "level",
-    type=click.IntRange(0, 3),
-    default=2,
-    show_default=True,
-    metavar="LEVEL",
-    help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
-    "request once; -O3 may change precision.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="A run's folder, or parameters as safetensors. Without it, the seed makes them.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights."
-)
-@click.option("--surface", "surfaces", multiple=True, metavar="NAME", help="Only this surface; may be repeated.")
-@click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
-@click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
-@click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
-@click.option("--explain-passes", is_flag=True, help="Show what each pass does to each surface, instead of building.")
-@_JSON
-def compile_(
-    spec: Path,
-    out: Path | None,
-    level: int,
-    weights: Path | None,
-    seed: int,
-    surfaces: tuple[str, ...],
-    without: tuple[str, ...],
-    logits: bool,
-    emit: str | None,
-    explain_passes: bool,
-    as_json: bool,
-) -> None:
-    """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
-    checked = _checked(spec)
-    if emit == "ops":
-        _emit_ops(checked, level, surfaces, without)
-        return
-    if explain_passes:
-        _show_passes(checked, level, surfaces, without, as_json)
-        return
-    if out is None:
-        raise click.UsageError("Missing option '-o'.")
-    from towerspec.emit.build import Options, compile_spec
-
-    options = Options(level, weights, seed, surfaces, without, logits)
-    count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
-    with click.progressbar(
-        length=count,
-        label="compiling",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        item_show_func=lambda step: step,
-    ) as bar:
-        document = compile_spec(checked, out, options, lambda step: bar.update(1, step))
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-        return
-    click.echo(
-        _table(
-            ["surface", "inputs", "outputs", "parameters", "FLOPs/request", "FLOPs/candidate", "file"],
-            [
-                [
-                    name,
-                    str(len(s["inputs"])),
-                    ", ".join(o["name"] for o in s["outputs"]),
-                    f"{s['parameters']:,}",
-                    f"{s['flops']['request']:,}",
-                    f"{s['flops']['candidate']:,}",
-                    _size(s["file_bytes"]),
-                ]
-                for name, s in document["surfaces"].items()
-            ],
-        )
-    )
-    click.echo(
-        f"wrote {out}: each graph equals the float64 reference within "
-        f"{max(s['verified']['largest_difference'] for s in document['surfaces'].values()):.1g}"
-    )
-
-
-def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
-    from towerspec.ir.printer import print_graph
-    from towerspec.passes import check_names, optimise
-
-    _, graph = checked.sound()
-    check_names(graph, surfaces, without)
-    click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
-
-
-def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool) -> None:
-    from towerspec.explain import explain_passes
-    from towerspec.passes import check_names
-
-    _, graph = checked.sound()
-    check_names(graph, surfaces, without)
-    names = surfaces or graph.surfaces
-    found = {name: explain_passes(checked, name, level, without) for name in names}
-    if as_json:
-        click.echo(json.dumps({"surfaces": found}, indent=2))
-        return
-    header = ["pass"] + [f"{what}/{row}" for what in ("ops", "FLOPs", "bytes") for row in ("request", "candidate")]
-    for name, steps in found.items():
-        rows = [
-            [
-                s["pass"],
-                *(f"{s[what][row]:,}" for what in ("ops", "flops", "bytes") for row in ("request", "candidate")),
-            ]
-            for s in steps
-        ]
-        click.echo(f"{name}\n{_table(header, rows)}\n")
-
-
-@cli.command(epilog=_example("towerspec explain ads.tower", "towerspec explain T203"))
+@cli.command(epilog=example("towerspec explain ads.tower", "towerspec explain T203"))
 @click.argument("subject", metavar="SPEC|CODE")
 @click.option(
     "-O",
@@ -362,7 +227,7 @@ def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: t
     metavar="LEVEL",
     help="The optimisation level.",
 )
-@_JSON
+@JSON
 def explain(subject: str, level: int, as_json: bool) -> None:
     """Show what each surface of SPEC costs, or what the error CODE means."""
     if re.fullmatch(r"[Tt]\d{3}", subject) and not Path(subject).exists():
@@ -379,7 +244,7 @@ def explain(subject: str, level: int, as_json: bool) -> None:
         click.echo(json.dumps({"surfaces": rows}, indent=2))
         return
     click.echo(
-        _table(
+        table(
             ["surface", "inputs", "outputs", "parameters", "of its own", "FLOPs/request", "FLOPs/candidate", "weights"],
             [
                 [
@@ -390,7 +255,7 @@ def explain(subject: str, level: int, as_json: bool) -> None:
                     f"{r['own_parameters']:,}",
                     f"{r['flops']['request']:,}",
                     f"{r['flops']['candidate']:,}",
-                    _size(r["bytes"]),
+                    size(r["bytes"]),
                 ]
                 for name, r in rows.items()
             ],
@@ -398,8 +263,8 @@ def explain(subject: str, level: int, as_json: bool) -> None:
     )
 
 
-@cli.command(epilog=_example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
-@_SPEC
+@cli.command(epilog=example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
+@SPEC
 @click.option(
     "--format",
     "form",
@@ -429,7 +294,7 @@ def graph(spec: Path, form: str, out: Path | None) -> None:
 
 
 @cli.command(
-    epilog=_example(
+    epilog=example(
         'eval "$(towerspec completion bash)"', "towerspec completion fish > ~/.config/fish/completions/towerspec.fish"
     )
 )
@@ -443,32 +308,7 @@ def completion(shell: str) -> None:
     click.echo(cls(cli, {}, "towerspec", "_TOWERSPEC_COMPLETE").source())
 
 
-# ---- tables and the entry point ----------------------------------------------------------------
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns for a terminal: the first to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    left = [all(not re.match(r"[\d,.]", row[i]) for row in rows) for i in range(len(header))]
-
-    def line(row: list[str]) -> str:
-        return "  ".join(
-            c.ljust(w) if side else c.rjust(w) for c, w, side in zip(row, widths, left, strict=True)
-        ).rstrip()
-
-    return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(row) for row in rows)])
-
-
-def _size(count: int) -> str:
-    """Bytes for people.
-
-    >>> _size(1536)
-    '1.5 KiB'
-    """
-    size, units = float(count), ["B", "KiB", "MiB", "GiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+# ---- the entry point ---------------------------------------------------------------------------
 
 
 def main(arguments: list[str] | None = None) -> None:

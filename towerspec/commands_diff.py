@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from towerspec.diff import Change, SpecDiff, SurfaceChange
+from towerspec.terminal import size, table
 
 
 @click.command(
@@ -37,12 +38,10 @@ def diff(old: Path, new: Path, level: int, exit_code: bool, as_json: bool) -> No
 
 
 def _lines(found: SpecDiff) -> Iterator[str]:
-    from towerspec.cli import _table
-
     if not found:
         yield "no difference"
     header = ["surface", "", "parameters", "FLOPs/request", "FLOPs/candidate", "weights"]
-    yield _table(header, [[name, s.state, *_costs(s)] for name, s in found.surfaces.items()])
+    yield table(header, [[name, s.state, *_costs(s)] for name, s in found.surfaces.items()])
     for name, surface in found.surfaces.items():
         if surface.state == "changed":
             yield from _section(f"inputs of {name}", surface.inputs)
@@ -67,14 +66,12 @@ def _changes(change: Change) -> Iterator[str]:
 
 
 def _costs(surface: SurfaceChange) -> list[str]:
-    from towerspec.cli import _size
-
     def value(row: Any, key: str) -> Any:
         return row and (row["flops"][key] if key in row["flops"] else row[key])
 
     cells = []
     for key in ("parameters", "request", "candidate", "bytes"):
         old, new = value(surface.old, key), value(surface.new, key)
-        shown = [_size(x) if key == "bytes" else f"{x:,}" for x in (old, new) if x is not None]
+        shown = [size(x) if key == "bytes" else f"{x:,}" for x in (old, new) if x is not None]
         cells.append(" -> ".join(dict.fromkeys(shown)))
     return cells

@@ -14,6 +14,7 @@ from towerspec.lower import lower
 from towerspec.syntax import tree
 from towerspec.syntax.expand import expand
 from towerspec.syntax.files import load, load_text
+from towerspec.watch import Watch
 
 __all__ = ["Checked", "check", "check_text"]
 
@@ -37,12 +38,15 @@ class Checked:
         return self.model, self.graph
 
 
-def check(path: str | Path) -> Checked:
+def check(path: str | Path, watch: Watch | None = None) -> Checked:
     """Checks a spec file and all that it includes.
 
     Raises `SpecError` only where the file itself can't be read; all else is in the report.
     """
-    return _check(*load(path))
+    watch = watch or Watch()
+    with watch.stage("parse"):
+        read = load(path)
+    return _check(*read, watch)
 
 
 def check_text(text: str, path: str = "<spec>") -> Checked:
@@ -51,7 +55,7 @@ def check_text(text: str, path: str = "<spec>") -> Checked:
     >>> check_text("model m").report.diagnostics[0].code
     'T411'
     """
-    return _check(*load_text(text, path))
+    return _check(*load_text(text, path), Watch())
 
 
 def _touch(a: Span | None, b: Span) -> bool:
@@ -59,9 +63,10 @@ def _touch(a: Span | None, b: Span) -> bool:
     return a is not None and a.source is b.source and a.start < b.end and b.start < a.end
 
 
-def _check(spec: tree.Spec, report: Report) -> Checked:
+def _check(spec: tree.Spec, report: Report, watch: Watch) -> Checked:
     broken = bool(report)
-    spec = expand(spec, report)
+    with watch.stage("expand"):
+        spec = expand(spec, report)
     if broken or report:
         # Names may be missing only because the text that defines them couldn't be read.
         local = Report()
@@ -69,8 +74,10 @@ def _check(spec: tree.Spec, report: Report) -> Checked:
         known = [d.span for d in report if d.span]
         report.extend(d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known))
         return Checked(None, None, report)
-    model = build_model(spec, report)
-    graph = lower(model, report) if model is not None else None
+    with watch.stage("check"):
+        model = build_model(spec, report)
+    with watch.stage("lower"):
+        graph = lower(model, report) if model is not None else None
     if graph is not None:
         check_freeze(spec.items, graph, report)
     return Checked(None, None, report) if report else Checked(model, graph, report)

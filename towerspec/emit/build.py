@@ -1,15 +1,11 @@
-"""The compile: from a checked spec to a build folder, written whole or not at all."""
+"""The compile: from a checked spec to a build folder."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +14,17 @@ from torch import Tensor, nn
 
 from towerspec.check import Checked
 from towerspec.check.model import Model
-from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import constants, torchscript, vocabularies
+from towerspec.emit.folder import check_target, write
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
-from towerspec.emit.python import render_model, render_surface
+from towerspec.emit.python import Rendered, render_model, render_surface
+from towerspec.emit.reuse import Earlier, Keys
 from towerspec.emit.verify import Case, make_cases, verify_surface, verify_unified
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes import check_names, optimise, slice_surface
+from towerspec.watch import Watch
 from towerspec.weights import match, read_safetensors
 
 Progress = Callable[[str], None]
@@ -42,15 +40,21 @@ class Options:
     surfaces: tuple[str, ...] = ()  # empty for all
     without: tuple[str, ...] = ()  # passes to leave out
     logits: bool = False
+    fresh: bool = False  # compile also what the earlier build has already
 
 
 def compile_spec(
-    checked: Checked, out: Path, options: Options = Options(), progress: Progress = lambda step: None
+    checked: Checked,
+    out: Path,
+    options: Options = Options(),
+    progress: Progress = lambda step: None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Compiles a checked spec into the folder `out` and returns its manifest.
 
     Every graph is compared with the float64 reference before it is written. The folder appears whole or
-    not at all, and a previous build stays as it was until then.
+    not at all, and a previous build stays as it was until then. What that build has already, made from the
+    same code, parameters and options, is taken over.
 
     Raises:
         SpecError: the spec has errors, the weights or vocabularies don't fit (T601 to T605, T610), a graph doesn't
@@ -60,13 +64,135 @@ def compile_spec(
     model, graph = checked.sound()
     check_names(graph, options.surfaces, options.without)
     check_target(out)
+    watch = watch or Watch()
     progress("model.py")
     with torchscript.small_calls():
-        files, entries, weights = _compile(model, verify(graph), options, progress)
-    document = manifest(model, _shown(options), {"torch": torch.__version__}, weights, files, entries)
+        document, files = _Compile(model, verify(graph), options, Earlier.read(out), watch).run(progress)
     files["manifest.json"] = (json.dumps(document, indent=2) + "\n").encode()
-    _write(out, files)
+    with watch.stage("write"):
+        write(out, files)
     return document
+
+
+class _Compile:
+    """One compile: the model's parameters, and the files made so far."""
+
+    def __init__(self, model: Model, graph: Graph, options: Options, earlier: Earlier, watch: Watch) -> None:
+        self.model, self.graph, self.options, self.earlier, self.watch = model, graph, options, earlier, watch
+        with watch.stage("slice"):
+            self.slices = {surface: verify(slice_surface(graph, surface)) for surface in graph.surfaces}
+        with watch.stage("print"):
+            self.source = render_model(graph, self.slices, model.path)
+        file, beside = vocabularies.locate(options.weights) if options.weights else (None, None)
+        self.weights_file = file
+        with watch.stage("parameters"):
+            self.unified = self._unified(file)
+        self.weights: dict[str, Tensor] = {
+            **dict(self.unified.named_parameters()),
+            **dict(self.unified.named_buffers()),
+        }
+        # The reference computes in float64: widened once, and not again for each call of each surface.
+        self.wide = {name: x.double() if x.is_floating_point() else x for name, x in self.weights.items()}
+        self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
+        self.keys = Keys(self.weights, _shown(options))
+        self.cases = cache(self._cases)
+        self.files: dict[str, bytes] = {"model.py": self.source.encode()}
+
+    def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The manifest, and every other file's content by name."""
+        if self.known:
+            self.files[vocabularies.FILE] = (json.dumps(self.known, ensure_ascii=False) + "\n").encode()
+        surfaces = self.options.surfaces or self.graph.surfaces
+        # First of all: TorchScript numbers its classes through a process, and the file shall not depend on the rest.
+        unified, scripted = self._script_unified(surfaces)
+        entries: dict[str, Any] = {}
+        for surface in surfaces:
+            progress(f"surface {surface}")
+            entries[surface] = self._surface(surface)
+        progress("unified.pt")
+        if scripted:
+            self._verify_unified(scripted, surfaces)
+        versions = {"torch": str(torch.__version__)}
+        shown = _shown(self.options)
+        document = manifest(self.model, shown, versions, self._weights_entry(), self.files, unified, entries)
+        return document, self.files
+
+    def _unified(self, weights: Path | None) -> nn.Module:
+        module = torchscript.load_source(self.source, "model")
+        unified: nn.Module = getattr(module, class_name(self.graph.model))(seed=self.options.seed)
+        if weights is not None:
+            torchscript.fill(unified, match(self.graph, read_safetensors(weights)))
+        return unified.eval().requires_grad_(False)
+
+    def _weights_entry(self) -> dict[str, Any]:
+        file = self.weights_file
+        source = f"sha256:{digest(file.read_bytes())}" if file else f"seed:{self.options.seed}"
+        shapes = {name: list(tensor.shape) for name, tensor in sorted(self.weights.items())}
+        return {"source": source, "parameters": shapes}
+
+    def _cases(self, surface: str) -> list[Case]:
+        """Generated inputs, and what the reference gives for them; only for what is to be verified."""
+        sliced = self.slices[surface]
+        with self.watch.stage("reference"):
+            return make_cases(sliced, surface_inputs(self.model, sliced), self.wide, self.options.seed)
+
+    # ---- a surface -----------------------------------------------------------------------------
+
+    def _surface(self, surface: str) -> dict[str, Any]:
+        options, sliced = self.options, self.slices[surface]
+        with self.watch.stage("passes"):
+            optimised = optimise(self.graph, surface, options.level, options.without, options.logits)
+        with self.watch.stage("constants"):
+            folded, mine = constants.fold(optimised, self.wide)
+        with self.watch.stage("print"):
+            rendered = render_surface(folded, self.model.path, options.logits)
+        key = self.keys.of((sliced, optimised), rendered.source, [p.path for _, p in optimised.params])
+        kept = self.earlier.find(surface, key) if key and not options.fresh else None
+        if kept:
+            content, verified = kept.content, dict(kept.verified)
+        else:
+            content, verified = self._make(surface, folded, rendered, mine)
+        file, source = f"surfaces/{surface}.pt", rendered.source.encode()
+        self.files[file], self.files[f"surfaces/{surface}.py"] = content, source
+        entry = surface_entry(self.model, optimised, file, content, source, options.logits, self.known)
+        return {**entry, "verified": verified, "key": key}
+
+    def _make(
+        self, surface: str, folded: Graph, rendered: Rendered, mine: Mapping[str, Tensor]
+    ) -> tuple[bytes, dict[str, Any]]:
+        """The frozen file of a surface, verified, and what that found."""
+        with self.watch.stage("TorchScript"):
+            module = torchscript.load_source(rendered.source, surface)
+            eager = torchscript.fill(getattr(module, rendered.cls)(), mine).eval().requires_grad_(False)
+            content = torchscript.to_bytes(torchscript.freeze(eager))
+            served = torchscript.from_bytes(content)  # what is verified is what the file holds
+        cases = self.cases(surface)
+        with self.watch.stage("verify"):
+            error = verify_surface(self.slices[surface], folded, rendered, eager, served, cases, mine)
+        return content, {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}
+
+    # ---- all surfaces --------------------------------------------------------------------------
+
+    def _script_unified(self, surfaces: tuple[str, ...]) -> tuple[dict[str, Any], torch.jit.ScriptModule | None]:
+        """What the manifest says of the unified model, and its script unless the earlier build has it."""
+        verified = f"{', '.join(surfaces)}\n"  # with --surface, only these are
+        key = self.keys.of((self.graph,), verified + self.source, tuple(self.weights))
+        kept = self.earlier.find("", key) if key and not self.options.fresh else None
+        scripted = None
+        if kept:
+            content = kept.content
+        else:
+            with self.watch.stage("TorchScript"):
+                scripted = torchscript.script(self.unified)
+                content = torchscript.to_bytes(scripted)
+        self.files["unified.pt"] = content
+        return {"file": "unified.pt", "sha256": digest(content), "key": key}, scripted
+
+    def _verify_unified(self, scripted: torch.jit.ScriptModule, surfaces: tuple[str, ...]) -> None:
+        cases = {surface: self.cases(surface) for surface in surfaces}
+        slices = {surface: self.slices[surface] for surface in surfaces}
+        with self.watch.stage("verify"):
+            verify_unified(self.graph, slices, self.unified, scripted, cases, self.wide)
 
 
 def _shown(options: Options) -> dict[str, Any]:
@@ -77,139 +203,3 @@ def _shown(options: Options) -> dict[str, Any]:
         "logits": options.logits,
         "precision": "float32",
     }
-
-
-def _compile(
-    model: Model, graph: Graph, options: Options, progress: Progress
-) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    slices = {surface: verify(slice_surface(graph, surface)) for surface in graph.surfaces}
-    source = render_model(graph, slices, model.path)
-    file, beside = vocabularies.locate(options.weights) if options.weights else (None, None)
-    options = replace(options, weights=file)
-    unified = _unified(graph, source, options)
-    known = vocabularies.read_vocabularies(model, beside) if beside else {}
-    weights: dict[str, Tensor] = {**dict(unified.named_parameters()), **dict(unified.named_buffers())}
-    # The reference computes in float64: widened once, and not again for each call of each surface.
-    wide = {name: x.double() if x.is_floating_point() else x for name, x in weights.items()}
-    cases: dict[str, list[Case]] = {}
-    files: dict[str, bytes] = {"model.py": source.encode()}
-    if known:
-        files[vocabularies.FILE] = (json.dumps(known, ensure_ascii=False) + "\n").encode()
-    entries: dict[str, Any] = {}
-    for surface in options.surfaces or graph.surfaces:
-        progress(f"surface {surface}")
-        cases[surface] = make_cases(slices[surface], surface_inputs(model, slices[surface]), wide, options.seed)
-        optimised = optimise(graph, surface, options.level, options.without, options.logits)
-        entry, made = _surface(model, slices[surface], optimised, options, wide, cases[surface], known)
-        files.update(made)
-        entries[surface] = entry
-    progress("unified.pt")
-    scripted = torchscript.script(unified)
-    verify_unified(graph, {s: slices[s] for s in cases}, unified, scripted, cases, wide)
-    files["unified.pt"] = torchscript.to_bytes(scripted)
-    return files, entries, _weights_entry(options, weights)
-
-
-def _unified(graph: Graph, source: str, options: Options) -> nn.Module:
-    module = torchscript.load_source(source, "model")
-    unified: nn.Module = getattr(module, class_name(graph.model))(seed=options.seed)
-    if options.weights is not None:
-        torchscript.fill(unified, match(graph, read_safetensors(options.weights)))
-    return unified.eval().requires_grad_(False)
-
-
-def _weights_entry(options: Options, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    source = f"sha256:{digest(options.weights.read_bytes())}" if options.weights else f"seed:{options.seed}"
-    return {"source": source, "parameters": {name: list(tensor.shape) for name, tensor in sorted(weights.items())}}
-
-
-def _surface(
-    model: Model,
-    sliced: Graph,
-    optimised: Graph,
-    options: Options,
-    weights: Mapping[str, Tensor],
-    cases: list[Case],
-    known: Collection[str],
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    surface = sliced.surface or ""
-    folded, mine = constants.fold(optimised, weights)
-    rendered = render_surface(folded, model.path, options.logits)
-    module = torchscript.load_source(rendered.source, surface)
-    eager = torchscript.fill(getattr(module, rendered.cls)(), mine).eval().requires_grad_(False)
-    content = torchscript.to_bytes(torchscript.freeze(eager))
-    served = torchscript.from_bytes(content)  # what is verified is what the file holds
-    error = verify_surface(sliced, folded, rendered, eager, served, cases, mine)
-    file, source = f"surfaces/{surface}.pt", rendered.source.encode()
-    entry = surface_entry(model, optimised, file, content, source, options.logits, known)
-    entry["verified"] = {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}
-    return entry, {file: content, f"surfaces/{surface}.py": source}
-
-
-# ---- writing -----------------------------------------------------------------------------------
-
-
-def check_target(out: Path) -> None:
-    """Raises `SpecError` (T608) where `out` can't be written: only a build or an empty folder is replaced."""
-    if out.is_symlink() or out.exists():
-        if not out.is_dir():
-            raise _unwritable(out, "it is not a folder")
-        if any(out.iterdir()) and not (out / "manifest.json").is_file():
-            raise _unwritable(out, "it holds other files and no build")
-    parent = out.resolve().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise _unwritable(out, f"`{parent}` can't be written to")
-
-
-def _unwritable(out: Path, why: str) -> SpecError:
-    return SpecError(
-        Diagnostic("T608", f"the build can't be written to `{out}`: {why}", help="give another folder with `-o`")
-    )
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Writes all files beside the target, then puts the folder in its place at once."""
-    out = out.resolve()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise _unwritable(out, error.strerror or str(error)) from error
-    try:
-        for name, content in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        fresh.chmod(0o755)
-        _swap(fresh, out)
-    except OSError as error:
-        raise _unwritable(out, error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _swap(fresh: Path, out: Path) -> None:
-    """Moves the new folder to its place; where an old one stands there, the two change places in one step."""
-    if not out.exists():
-        fresh.rename(out)
-    elif not _exchange(fresh, out):
-        old = fresh.with_name(f"{fresh.name}.old")
-        out.rename(old)
-        fresh.rename(out)
-        shutil.rmtree(old)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Linux's renameat2 with RENAME_EXCHANGE; false where the system has none."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    if renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0:
-        return True
-    if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL):
-        return False
-    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -114,6 +114,7 @@ def manifest(
     versions: dict[str, str],
     weights: dict[str, Any],
     files: dict[str, bytes],
+    unified: dict[str, Any],
     surfaces: dict[str, Any],
 ) -> dict[str, Any]:
     """The whole manifest; nothing in it depends on when or where the compile ran."""
@@ -125,5 +126,6 @@ def manifest(
         "versions": {"towerspec": __version__, **versions},
         "weights": weights,
         "files": {name: digest(content) for name, content in sorted(files.items())},
+        "unified": unified,
         "surfaces": surfaces,
     }

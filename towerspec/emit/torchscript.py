@@ -5,6 +5,7 @@ TorchScript is deprecated upstream; it is one emitter among several, and its war
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import linecache
@@ -13,6 +14,7 @@ import types
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +61,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """Gives a generated module its parameters and buffers by name."""
     with torch.no_grad():
         for name, target in [*model.named_parameters(), *model.named_buffers()]:
-            target.copy_(weights[name])
+            target.copy_(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
     return model
 
 
@@ -70,12 +72,30 @@ def script(model: nn.Module) -> torch.jit.ScriptModule:
 
 
 def freeze(model: nn.Module) -> torch.jit.ScriptModule:
-    """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded."""
+    """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded.
+
+    TorchScript numbers the classes that it makes through a whole process, and its files hold the numbers. A loaded
+    module has a numbering of its own, so it is loaded, without its weights, before it is frozen: a surface's file is
+    then the same whatever was compiled before it.
+    """
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with quiet():
-        scripted = torch.jit.script(model.eval())
+        alone = from_bytes(to_bytes(torch.jit.script(_hollow(model))))
+        for path, tensor in weights.items():
+            *parts, name = path.split(".")
+            # By TorchScript's own look-up: in Python's, a part named `save` is a method.
+            reduce(lambda module, part: module.getattr(part), parts, alone._c).setattr(name, tensor)
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
-        torch._C._jit_pass_inline(scripted.graph)
-        return torch.jit.freeze(scripted)
+        torch._C._jit_pass_inline(alone.graph)
+        return torch.jit.freeze(alone.eval())
+
+
+def _hollow(model: nn.Module) -> nn.Module:
+    """A copy with tensors of no elements."""
+    empty = {id(x): x.new_empty(0) for x in (*model.parameters(), *model.buffers())}
+    for x in model.parameters():
+        empty[id(x)] = nn.Parameter(empty[id(x)], requires_grad=False)
+    return copy.deepcopy(model, empty).eval()
 
 
 def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:

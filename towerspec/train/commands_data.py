@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, render
+from towerspec.terminal import table
 
 if TYPE_CHECKING:
     from towerspec.train.data import Columns
@@ -128,35 +129,29 @@ def simulate(spec: Path, out: Path, as_json: bool, **options: Any) -> None:
 
 
 def _best(found: dict[str, Any]) -> str:
-    from towerspec.cli import _table
-
     rows = []
     for surface, tasks in found.items():
         for task, x in tasks.items():
             reached = [x["expected"][metric] for metric in ("log_loss", "auc")] if "expected" in x else [None, None]
             shown = ["-" if value is None else f"{value:.4f}" for value in (x["mean"], *reached)]
             rows.append([surface, task, f"{x['rows']:,}", *shown])
-    return _table(["surface", "task", "test rows", "mean", "best log loss", "best AUC"], rows)
+    return table(["surface", "task", "test rows", "mean", "best log loss", "best AUC"], rows)
 
 
 def _surfaces(found: Survey) -> str:
-    from towerspec.cli import _table
-
     tasks = list(dict.fromkeys(name for of in found.tasks.values() for name in of))
     rows = []
     for surface, count in found.rows.items():
         rates = [found.tasks[surface].get(task) for task in tasks]
         rows.append([surface, f"{count:,}", *("-" if x is None or x.rate is None else f"{x.rate:.4g}" for x in rates)])
-    return _table(["surface", "rows", *tasks], rows)
+    return table(["surface", "rows", *tasks], rows)
 
 
 def _features(found: Survey) -> str:
-    from towerspec.cli import _table
-
     rows = []
     for values in found.features.values():
         span = f"{values.low:g} to {values.high:g}" if values.values else "-"
         unknown = f"{values.unknown / max(values.values, 1):.2%}" if values.feature.coding else "-"
         missing = f"{values.missing / max(values.rows, 1):.2%}"
         rows.append([values.feature.name, values.feature.kind.kind, missing, unknown, span])
-    return _table(["feature", "kind", "missing", "unknown", "range"], rows)
+    return table(["feature", "kind", "missing", "unknown", "range"], rows)

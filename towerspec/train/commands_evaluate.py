@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, listing, render
+from towerspec.terminal import table
 from towerspec.train.commands_data import F, column_options, columns, needs
 
 if TYPE_CHECKING:
@@ -102,10 +103,8 @@ def calibrate(folder: Path, as_json: bool, strength: float, **given: Any) -> Non
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
-    from towerspec.cli import _table
-
     header = ["surface", "task", "calibrator", "rows", "mean label", "loss before", "loss after", "fitted"]
-    click.echo(_table(header, [_fitted(head) for head in record["heads"]]))
+    click.echo(table(header, [_fitted(head) for head in record["heads"]]))
     for line in _left(record["heads"]):
         click.echo(f"\n{render(line)}", err=True)
     click.echo(f"wrote {run.weights}\nnext: towerspec evaluate {run.folder} --data …")
@@ -177,8 +176,6 @@ def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | Non
 
 def tables(document: Mapping[str, Any]) -> Iterator[str]:
     """The metrics for a terminal: a table for each set of metrics that heads have, a line before and one after."""
-    from towerspec.cli import _table
-
     groups: dict[tuple[str, ...], list[list[str]]] = {}
     for surface, tasks in {**document["surfaces"], "overall": document["overall"]}.items():
         for task, head in tasks.items():
@@ -195,7 +192,7 @@ def tables(document: Mapping[str, Any]) -> Iterator[str]:
                 ]
                 groups.setdefault(tuple(head[stage]), []).append([*line, *(measured(x) for x in head[stage].values())])
     for names, rows in groups.items():
-        yield _table(["surface", "task", "", "rows", "mean label", *(SHOWN[name] for name in names)], rows)
+        yield table(["surface", "task", "", "rows", "mean label", *(SHOWN[name] for name in names)], rows)
 
 
 def number(x: float | None) -> str:

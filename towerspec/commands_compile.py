@@ -1,0 +1,155 @@
+"""The command `compile`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from towerspec.terminal import JSON, SPEC, example, size, table
+from towerspec.watch import Watch
+
+
+@click.command(
+    name="compile",
+    epilog=example(
+        "towerspec compile ads.tower -o build/ads",
+        "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
+        "towerspec compile ads.tower --emit ops --surface search",
+    ),
+)
+@SPEC
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole."
+)
+@click.option(
+    "-O",
+    "level",
+    type=click.IntRange(0, 3),
+    default=2,
+    show_default=True,
+    metavar="LEVEL",
+    help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
+    "request once; -O3 may change precision.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A run's folder, or parameters as safetensors. Without it, the seed makes them.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="For parameters without weights."
+)
+@click.option("--surface", "surfaces", multiple=True, metavar="NAME", help="Only this surface; may be repeated.")
+@click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
+@click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
+@click.option("--fresh", is_flag=True, help="Compile also the surfaces that BUILD has already, unchanged.")
+@click.option("--timings", is_flag=True, help="Show the seconds of each stage.")
+@click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
+@click.option("--explain-passes", is_flag=True, help="Show what each pass does to each surface, instead of building.")
+@JSON
+def compile_(
+    spec: Path,
+    out: Path | None,
+    level: int,
+    weights: Path | None,
+    seed: int,
+    surfaces: tuple[str, ...],
+    without: tuple[str, ...],
+    logits: bool,
+    fresh: bool,
+    timings: bool,
+    emit: str | None,
+    explain_passes: bool,
+    as_json: bool,
+) -> None:
+    """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
+    watch = Watch()
+    with watch.stage("start"):
+        from towerspec.check import check
+    checked = check(spec, watch)
+    if emit == "ops":
+        _emit_ops(checked, level, surfaces, without)
+        return
+    if explain_passes:
+        _show_passes(checked, level, surfaces, without, as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o'.")
+    with watch.stage("start"):
+        from towerspec.emit.build import Options, compile_spec
+    options = Options(level, weights, seed, surfaces, without, logits, fresh)
+    count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
+    with click.progressbar(
+        length=count,
+        label="compiling",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        item_show_func=lambda step: step,
+    ) as bar:
+        document = compile_spec(checked, out, options, lambda step: bar.update(1, step), watch)
+    if as_json:
+        click.echo(json.dumps({**document, **({"timings": watch.seconds} if timings else {})}, indent=2))
+        return
+    click.echo(_summary(document, out))
+    if timings:
+        click.echo(_timings(watch.seconds))
+
+
+def _summary(document: dict[str, Any], out: Path) -> str:
+    surfaces = document["surfaces"]
+    header = ["surface", "inputs", "outputs", "parameters", "FLOPs/request", "FLOPs/candidate", "file"]
+    rows = [
+        [
+            name,
+            str(len(s["inputs"])),
+            ", ".join(o["name"] for o in s["outputs"]),
+            f"{s['parameters']:,}",
+            *(f"{s['flops'][row]:,}" for row in ("request", "candidate")),
+            size(s["file_bytes"]),
+        ]
+        for name, s in surfaces.items()
+    ]
+    worst = max(s["verified"]["largest_difference"] for s in surfaces.values())
+    return f"{table(header, rows)}\nwrote {out}: each graph equals the float64 reference within {worst:.1g}"
+
+
+def _timings(seconds: dict[str, float]) -> str:
+    whole = sum(seconds.values())
+    rows = [[name, f"{took:.3f}", f"{took / whole:.0%}"] for name, took in seconds.items()]
+    return table(["stage", "seconds", "share"], [*rows, ["all", f"{whole:.3f}", ""]])
+
+
+def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
+    from towerspec.ir.printer import print_graph
+    from towerspec.passes import check_names, optimise
+
+    _, graph = checked.sound()
+    check_names(graph, surfaces, without)
+    click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
+
+
+def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool) -> None:
+    from towerspec.explain import explain_passes
+    from towerspec.passes import check_names
+
+    _, graph = checked.sound()
+    check_names(graph, surfaces, without)
+    names = surfaces or graph.surfaces
+    found = {name: explain_passes(checked, name, level, without) for name in names}
+    if as_json:
+        click.echo(json.dumps({"surfaces": found}, indent=2))
+        return
+    header = ["pass"] + [f"{what}/{row}" for what in ("ops", "FLOPs", "bytes") for row in ("request", "candidate")]
+    for name, steps in found.items():
+        rows = [
+            [
+                s["pass"],
+                *(f"{s[what][row]:,}" for what in ("ops", "flops", "bytes") for row in ("request", "candidate")),
+            ]
+            for s in steps
+        ]
+        click.echo(f"{name}\n{table(header, rows)}\n")
