@@ -36,8 +36,9 @@ void write(const float*& data, at::IntArrayRef shape) {
   std::cout << ']';
 }
 
-int score(const std::string& build, const std::string& name, const std::string& file, bool strict) {
-  const auto surface = towerspec::Bundle(build).surface(name);
+int score(const std::string& build, const std::string& name, const std::string& file, const std::string& target,
+          bool strict) {
+  const auto surface = towerspec::Bundle(build, at::kCPU, target).surface(name);
   const auto outputs = surface(towerspec::read_inputs(file, surface), strict);
   std::cout << '{';
   for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -50,21 +51,29 @@ int score(const std::string& build, const std::string& name, const std::string& 
   return 0;
 }
 
+// Whether a flag is among the words; takes it out.
+bool take(std::vector<std::string>& words, const char* flag) {
+  const auto found = std::find(words.begin(), words.end(), flag);
+  const bool there = found != words.end();
+  if (there) words.erase(found);
+  return there;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  const auto flag = std::find(words.begin(), words.end(), "--strict");
-  const bool strict = flag != words.end();
-  if (strict) words.erase(flag);
+  const bool strict = take(words, "--strict");
+  const bool aoti = take(words, "--aoti");
   if (words.size() != 3) {
-    std::cerr << "usage: towerspec_score [--strict] BUILD SURFACE INPUTS\n\n"
+    std::cerr << "usage: towerspec_score [--strict] [--aoti] BUILD SURFACE INPUTS\n\n"
                  "BUILD is a folder that `towerspec compile` wrote, INPUTS a .json or .safetensors file of inputs by name.\n"
+                 "--aoti runs the package that `towerspec compile --target aoti` added.\n"
                  "Prints the predictions by head, as JSON.\n";
     return 2;
   }
   try {
-    return score(words[0], words[1], words[2], strict);
+    return score(words[0], words[1], words[2], aoti ? "aoti" : "torchscript", strict);
   } catch (const towerspec::Error& error) {
     std::cerr << error.what() << '\n';
     return 1;

@@ -1,11 +1,10 @@
 // Loads a build of towerspec and serves its surfaces, on libtorch alone.
 //
-//   towerspec::Bundle bundle("build/ads_engagement");
+//   towerspec::Bundle bundle("build/ads_engagement");  // or ("build/ads_engagement", at::kCPU, "aoti")
 //   towerspec::Surface search = bundle.surface("search");
 //   for (auto& [head, scores] : search({{"pin_id", pin_ids}, {"country", country}, ...})) { ... }
 #pragma once
 
-#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
 #include <filesystem>
@@ -19,6 +18,7 @@
 #include "towerspec/error.hpp"
 #include "towerspec/inputs.hpp"
 #include "towerspec/json.hpp"
+#include "towerspec/targets.hpp"
 
 namespace towerspec {
 
@@ -38,12 +38,9 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
 /// One surface of a build. A call changes nothing in it: several threads may share one.
 class Surface {
  public:
-  Surface(std::string name, const json::Value& entry, torch::jit::Module module, const Vocabularies& vocabularies = {})
-      : module_(std::move(module)) {
-    std::vector<Input> inputs;
-    for (const auto& input : entry.at("inputs").items) inputs.push_back(Input::from(input, vocabularies));
+  Surface(std::string name, const json::Value& entry, std::vector<Input> inputs, Compute compute)
+      : compute_(std::move(compute)), boundary_(std::move(name), std::move(inputs)) {
     for (const auto& output : entry.at("outputs").items) outputs_.push_back(output.at("name").text);
-    boundary_ = Boundary(std::move(name), std::move(inputs));
   }
 
   /// The inputs in call order.
@@ -55,22 +52,14 @@ class Surface {
   /// The predictions for inputs by name. Throws Error, T702 to T706, and T707 if strict.
   Outputs operator()(const Inputs& inputs, bool strict = false) const {
     const c10::InferenceMode inference;
-    // The compiler has optimised the graph. TorchScript's executor would do so again while it serves: hundreds of
-    // milliseconds for the first calls, and more of them whenever shapes change. The switch is this thread's.
-    const torch::jit::GraphOptimizerEnabledGuard compiled(false);
-    std::vector<c10::IValue> arguments;
-    for (auto& tensor : boundary_.prepare(inputs, strict)) arguments.emplace_back(std::move(tensor));
-    auto module = module_;  // `forward` is not const; a copy shares the graph and its constants
-    const auto results = module.forward(std::move(arguments)).toTuple();
+    const auto results = compute_(boundary_.prepare(inputs, strict));
     Outputs named;
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      named.emplace_back(outputs_[i], results->elements().at(i).toTensor());
-    }
+    for (std::size_t i = 0; i < outputs_.size(); ++i) named.emplace_back(outputs_[i], results.at(i));
     return named;
   }
 
  private:
-  torch::jit::Module module_;
+  Compute compute_;
   Boundary boundary_;
   std::vector<std::string> outputs_;
 };
@@ -78,9 +67,10 @@ class Surface {
 /// A build folder.
 class Bundle {
  public:
-  /// Reads the manifest; a surface is loaded when it is asked for. Throws Error, T701.
-  explicit Bundle(std::filesystem::path folder, at::Device device = at::kCPU)
-      : folder_(std::move(folder)), device_(device) {
+  /// Reads the manifest; a surface is loaded when it is asked for. The target is `torchscript`, or `aoti` where the
+  /// build has it. Throws Error, T701.
+  explicit Bundle(std::filesystem::path folder, at::Device device = at::kCPU, std::string target = "torchscript")
+      : folder_(std::move(folder)), device_(device), target_(std::move(target)) {
     const auto path = folder_ / "manifest.json";
     if (!std::filesystem::is_regular_file(path)) throw no_build("it has no manifest.json");
     try {
@@ -107,18 +97,49 @@ class Bundle {
     if (entry == nullptr) {
       throw Error("T701", "there is no surface `" + name + "` in this build", {"it has " + listing(surfaces())});
     }
-    const auto file = folder_ / entry->at("file").text;
-    if (!std::filesystem::is_regular_file(file)) throw no_build("`" + file.filename().string() + "` can't be read");
+    std::vector<Input> inputs;
+    const auto known = vocabularies(*entry);
+    for (const auto& input : entry->at("inputs").items) inputs.push_back(Input::from(input, known));
+    auto compute = target_ == "torchscript" ? script(*entry) : package(*entry, inputs);
+    return Surface(name, *entry, std::move(inputs), std::move(compute));
+  }
+
+ private:
+  Compute script(const json::Value& entry) const {
+    const auto file = file_of(entry);
     try {
-      auto module = torch::jit::load(file.string(), device_);
-      module.eval();
-      return Surface(name, *entry, std::move(module), vocabularies(*entry));
+      return load_script(file, device_);
     } catch (const c10::Error& error) {
       throw no_build("`" + file.filename().string() + "` is no TorchScript file: " + error.what_without_backtrace());
     }
   }
 
- private:
+  Compute package(const json::Value& entry, const std::vector<Input>& inputs) const {
+    const auto* targets = entry.find("targets");
+    const auto* made = targets == nullptr ? nullptr : targets->find(target_);
+    if (made == nullptr) throw no_build("it has no target `" + target_ + "`");
+    const auto file = file_of(*made);
+    const auto name = "`" + file.filename().string() + "`";
+    const auto& cpu = made->at("cpu").text;
+    if (!device_.is_cpu()) throw no_build(name + " was compiled for the CPU, not for `" + device_.str() + "`");
+    if (!runs_here(cpu)) {
+      throw no_build(name + " was compiled for " + cpu + ", and this machine's CPU has " + at::get_cpu_capability());
+    }
+    try {
+      return load_package(file, inputs);
+    } catch (const std::runtime_error& error) {
+      throw no_build(name + " can't be loaded: " + error.what());
+    } catch (const c10::Error& error) {
+      throw no_build(name + " can't be loaded: " + error.what_without_backtrace());
+    }
+  }
+
+  std::filesystem::path file_of(const json::Value& entry) const {
+    auto file = folder_ / entry.at("file").text;
+    if (!std::filesystem::is_regular_file(file)) throw no_build("`" + file.filename().string() + "` can't be read");
+    return file;
+  }
+
   /// The vocabularies that a surface's inputs name.
   Vocabularies vocabularies(const json::Value& entry) const {
     Vocabularies found;
@@ -140,6 +161,7 @@ class Bundle {
 
   std::filesystem::path folder_;
   at::Device device_;
+  std::string target_;
   json::Value manifest_;
 };
 
