@@ -69,6 +69,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def surfaces_asked(surface: Tensor, request: Tensor, r: int) -> Tensor:
+    """The surface of each of r requests, from that of each of their rows; -1 for a request without any."""
+    return torch.full([r], -1, dtype=surface.dtype, device=surface.device).index_copy(0, request, surface)
+
+
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
     known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
@@ -399,6 +404,8 @@ class Quickstart(nn.Module):
 
     SURFACES = ("home", "search")
 
+    REQUEST = ("country", "history", "query")
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.tables = Part(items=Part(weight=tensor([10002, 16], "normal", 0.05)))
@@ -424,11 +431,20 @@ class Quickstart(nn.Module):
         )
         initialise(self, seed)
 
-    def forward(self, features: dict[str, Tensor], surface: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        surface: Tensor,
+        request: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         # each row of `surface` is an index into SURFACES; rows without a head get NaN in its place
+        # with `request`, the features of REQUEST have a row a request, and it says which is each row's
         out: dict[str, Tensor] = {}
         n = surface.size(0)
-        request = torch.arange(n, device=surface.device)
+        if request is None:
+            request = torch.arange(n, device=surface.device)
+        r = features["country"].size(0)
+        asked = surfaces_asked(surface, request, r)
         country = features["country"]  # [R]
         history = features["history"]  # [R, 20]
         item = features["item"]  # [N]
@@ -470,12 +486,13 @@ class Quickstart(nn.Module):
         # surface search
         rows = rows_with(surface, [1])
         if rows.numel() > 0:
+            asking = rows_with(asked, [1])
             part_0, part_1 = self._own_search(
                 rows.numel(),
-                torch.arange(rows.numel(), device=rows.device),
+                torch.searchsorted(asking, request[rows]),
                 cross[rows],
                 shared[rows],
-                features["query"][rows],
+                features["query"][asking],
             )
             out["click"] = out["click"].index_copy(0, rows, part_0)
             out["click.logit"] = out["click.logit"].index_copy(0, rows, part_1)

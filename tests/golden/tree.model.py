@@ -436,6 +436,8 @@ class Tree(nn.Module):
 
     SURFACES = ("feed", "search")
 
+    REQUEST = ("layout", "words")
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.features = Part(layout=FeaturesLayout(), words=FeaturesWords(), item=FeaturesItem(), size=FeaturesSize())
@@ -457,11 +459,18 @@ class Tree(nn.Module):
         )
         initialise(self, seed)
 
-    def forward(self, features: dict[str, Tensor], surface: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        surface: Tensor,
+        request: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         # each row of `surface` is an index into SURFACES; rows without a head get NaN in its place
+        # with `request`, the features of REQUEST have a row a request, and it says which is each row's
         out: dict[str, Tensor] = {}
         n = surface.size(0)
-        request = torch.arange(n, device=surface.device)
+        if request is None:
+            request = torch.arange(n, device=surface.device)
         layout = features["layout"]  # [R]
         words = features["words"]  # [R, 16]
         item = features["item"]  # [N]

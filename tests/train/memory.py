@@ -51,6 +51,7 @@ class Memory:
         weights: Mapping[str, float] | None = None,
         rank: int = 0,
         world: int = 1,
+        together: bool = False,
     ) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(seed or 0)
         order = torch.arange(len(self.held)) if seed is None else torch.randperm(len(self.held), generator=generator)

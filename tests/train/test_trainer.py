@@ -118,7 +118,7 @@ def test_a_balanced_log_gives_each_surface_as_many_rows(tmp_path: Path) -> None:
     class Trainer:
         global_step = 0
 
-    epochs = Epochs(open_log(checked, [log]), 100, 6, 0, {"home": 0.5, "search": 1.5}, Trainer())  # type: ignore[arg-type]
+    epochs = Epochs(open_log(checked, [log]), 100, 6, 0, {"home": 0.5, "search": 1.5}, False, Trainer())  # type: ignore[arg-type]
     batches = list(epochs)
     assert len(batches) == len(epochs) == 6
     share = float(torch.cat([b.surface for b in batches]).float().mean())

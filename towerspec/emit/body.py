@@ -11,8 +11,9 @@ from towerspec.emit.params import Part
 from towerspec.emit.steps import Place, Plan, Step
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Attention, Merge, Opaque, Param, Present, Reshape
+from towerspec.ir.types import Level
 
-CONTEXT = {"n": "int", "r": "int", "request": "Tensor", "surface": "Tensor"}
+CONTEXT = {"n": "int", "r": "int", "request": "Tensor", "surface": "Tensor", "asked": "Tensor"}
 _WIDTH = 118
 
 
@@ -108,7 +109,8 @@ class Writer:
         types = self.graph.types(op)
         if isinstance(op.prim, Present) and len(args) == 2:
             having = [self.graph.surfaces.index(s) for s in op.prim.surfaces]
-            code = f"present({args[0]}, {args[1]}, surface, {having})"
+            of = "asked" if op.type.level == Level.REQUEST else "surface"
+            code = f"present({args[0]}, {args[1]}, {of}, {having})"
         else:
             code = op.prim.code(args, types, op.type)
         if isinstance(op.prim, Opaque):
@@ -189,6 +191,7 @@ class Writer:
         """The function of an arm or of a surface's own part: from the values that it captures to its results."""
         names = Names()
         arguments = [("n", "int"), ("request", "Tensor")]
+        arguments += [("r", "int")] if self.plan.repeats(place) else []
         arguments += [(self.name(i, names), "Tensor") for i in self.plan.captured(place)]
         lines = self.body(place, names)
         returns, type_ = returned([self.name(i, names) for i in results])

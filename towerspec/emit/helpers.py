@@ -79,6 +79,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def surfaces_asked(surface: Tensor, request: Tensor, r: int) -> Tensor:
+    """The surface of each of r requests, from that of each of their rows; -1 for a request without any."""
+    return torch.full([r], -1, dtype=surface.dtype, device=surface.device).index_copy(0, request, surface)
+
+
 def repeat(x: Tensor, n: int) -> Tensor:
     """A constant for each of n rows, as a view."""
     return x.unsqueeze(0).expand([n] + list(x.shape))

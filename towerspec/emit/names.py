@@ -18,6 +18,8 @@ RESERVED = frozenset(
         "r",
         "request",
         "surface",
+        "asked",
+        "asking",
         "rows",
         "out",
         "features",
@@ -35,6 +37,7 @@ RESERVED = frozenset(
         "Tuple",
         "candidates_per_request",
         "SURFACES",
+        "REQUEST",
         *("device", "fx_pytree", "inf", "nan", "NoneType", "pytree"),  # torch.fx's code has them for its own
         *keyword.kwlist,
         *dir(builtins),

@@ -46,8 +46,8 @@ class Class:
 def render_model(graph: Graph, slices: dict[str, Graph], spec_path: str) -> str:
     """The unified model: a class for each statement with parameters, and a root that wires them.
 
-    The root's `forward(features, surface)` computes the trunk on all rows and each tower on its own
-    surface's rows; a method for each surface serves that surface alone.
+    The root's `forward(features, surface, request)` computes the trunk on all rows and each tower on its own
+    surface's rows; a method for each surface of `slices` serves that surface alone.
     """
     return _Unified(graph, slices, spec_path).render()
 
@@ -75,11 +75,14 @@ class _Unified:
     def render(self) -> str:
         root = Class(class_name(self.graph.model), "nn.Module")
         root.doc = "The whole model; `forward` routes rows to their surfaces, and each surface has a method of its own."
-        root.constants = [_wrapped_tuple("SURFACES", self.graph.surfaces)]
+        root.constants = [
+            _wrapped_tuple("SURFACES", self.graph.surfaces),
+            _wrapped_tuple("REQUEST", dict.fromkeys(i.feature for i in self._request_inputs)),
+        ]
         root.parameters = ", seed: int = 0"
         writer = self._writer(self.plan)
         root.functions.append(self._forward(writer))
-        for surface in self.graph.surfaces:
+        for surface in self.slices:
             root.functions.append(self._surface(surface))
         for surface in self.graph.surfaces:
             outputs = [o for o in self.graph.outputs if o.surface == surface]
@@ -94,6 +97,10 @@ class _Unified:
         return _render(
             f"{self.graph.model}: the unified model.", self.spec_path, [*self.classes.values(), root], self.graph
         )
+
+    @property
+    def _request_inputs(self) -> list[Input]:
+        return [i for _, i in self.graph.inputs if i.level == Level.REQUEST]
 
     def _writer(self, plan_: Plan) -> Writer:
         writer = Writer(plan_, self.tree, self.base)
@@ -144,21 +151,24 @@ class _Unified:
 
     def _forward(self, writer: Writer) -> Function:
         names = Names()
-        lines = [
-            "out: dict[str, Tensor] = {}",
-            "n = surface.size(0)",
-            "request = torch.arange(n, device=surface.device)",
-        ]
         body = self._features(names, writer) + writer.body((), names)
         for surface in self.graph.surfaces:
             body += self._route(surface, names, writer)
+        lines = ["out: dict[str, Tensor] = {}", "n = surface.size(0)"]
+        lines += ["if request is None:", "    request = torch.arange(n, device=surface.device)"]
+        used = context_of(body)
+        if "r" in used or "asked" in used:
+            lines.append(f'r = features["{self._request_inputs[0].feature}"].size(0)')
+        if "asked" in used:
+            lines.append("asked = surfaces_asked(surface, request, r)")
         return Function(
             "forward",
-            [("features", "dict[str, Tensor]"), ("surface", "Tensor")],
+            [("features", "dict[str, Tensor]"), ("surface", "Tensor"), ("request", "Tensor | None = None")],
             lines + body,
             "out",
             "dict[str, Tensor]",
-            "each row of `surface` is an index into SURFACES; rows without a head get NaN in its place",
+            "each row of `surface` is an index into SURFACES; rows without a head get NaN in its place\n"
+            "        # with `request`, the features of REQUEST have a row a request, and it says which is each row's",
         )
 
     def _features(self, names: Names, writer: Writer) -> list[str]:
@@ -184,12 +194,15 @@ class _Unified:
                     lines.append(f'out["{key}"] = unset({like}, n, {list(by_id[id_].type.shape)})')
         index = self.graph.surfaces.index(surface)
         lines += [f"rows = rows_with(surface, [{index}])", "if rows.numel() > 0:"]
-        arguments = [self._routed(i, names, writer) for i in captured]
+        arguments = ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)"]
+        if any(by_id[i].type.level == Level.REQUEST for i in captured):
+            lines.append(f"    asking = rows_with(asked, [{index}])")
+            arguments[1] = "torch.searchsorted(asking, request[rows])"
+        arguments += ["asking.numel()"] if self.plan.repeats(place) else []
+        arguments += [self._routed(i, names, writer) for i in captured]
         parts = [f"part_{i}" for i in range(2 * len(outputs))]
         lines.append(f"    {', '.join(parts)} = self._own_{surface}(")
-        lines += [
-            f"        {a}," for a in ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)", *arguments]
-        ]
+        lines += [f"        {a}," for a in arguments]
         lines.append("    )")
         for i, o in enumerate(outputs):
             for key, part in ((o.name, parts[2 * i]), (f"{o.name}.logit", parts[2 * i + 1])):
@@ -198,10 +211,11 @@ class _Unified:
 
     def _routed(self, id_: str, names: Names, writer: Writer) -> str:
         op = self.graph.by_id[id_]
+        rows = "asking" if op.type.level == Level.REQUEST else "rows"
         if _own_input(op):
             assert isinstance(op.prim, Input)
-            return f'features["{op.prim.feature}"][rows]'
-        return f"{writer.name(id_, names)}[rows]"
+            return f'features["{op.prim.feature}"][{rows}]'
+        return f"{writer.name(id_, names)}[{rows}]"
 
     def _surface(self, surface: str) -> Function:
         sliced = self.slices[surface]
@@ -301,7 +315,7 @@ def signature(
     arguments = [(name, "Tensor") for name, _ in inputs]
     if requests and candidates:
         arguments.append((COUNTS, "Tensor | None = None"))
-    used = set(CONTEXT) - {"surface", "r"} if always else set(context_of(body))
+    used = {"n", "request"} if always else set(context_of(body))
     lines = []
     if "request" in used or "n" in used:
         lines.append(f"n = {(candidates or requests)[0]}.size(0)")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Input, Merge, Param
+from towerspec.ir.primitives import Expand, Input, Merge, Param
+from towerspec.ir.types import Level
 from towerspec.ir.verify import GraphError
 
 Place = tuple[str, ...]
@@ -51,6 +52,11 @@ class Plan:
         made = {i for s in inside for i in s.makes}
         read = {i for s in inside for i in s.reads} - made
         return [op.id for op in self.graph.ops if op.id in read and not isinstance(op.prim, Param)]
+
+    def repeats(self, place: Place) -> bool:
+        """Whether a constant is repeated there for each request, so that their number must be known."""
+        ops = [op for s in self.steps if s.place == place for op in s.ops if isinstance(op.prim, Expand)]
+        return any(op.prim.level == Level.REQUEST for op in ops if isinstance(op.prim, Expand))
 
     def returned(self, place: Place) -> list[str]:
         """The values of an arm that its branch's merges read, in order."""

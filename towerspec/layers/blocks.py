@@ -78,6 +78,9 @@ class Train(Block):
     temperature: Annotated[float, Field(ge=1.0)] = Field(
         2.0, description="for `temperature`: a surface is drawn by its rows to the power of 1 through this"
     )
+    shuffle: Literal["rows", "requests"] = Field(
+        "rows", description="what is drawn at random: rows, or requests with all of theirs, computed once where shared"
+    )
     monitor: Literal["loss", "auc"] = Field("loss", description="what is best on the validation rows")
     patience: Annotated[int, Field(ge=1)] = Field(2, description="epochs without a better one after which it stops")
     seed: Annotated[int, Field(ge=0, le=2**31)] = Field(0, description="of the first weights, the order and dropout")

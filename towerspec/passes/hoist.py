@@ -9,14 +9,15 @@ from towerspec.ir.primitives import Expand, Input, Merge, Param
 from towerspec.ir.types import Level
 
 
-def hoist(graph: Graph) -> Graph:
+def hoist(graph: Graph, training: bool = False) -> Graph:
     """Moves every expand behind the operations whose operands are all expanded or constant.
 
-    Rows are independent in every primitive, so that `f(expand(x))` equals `expand(f(x))`.
+    Rows are independent in every primitive, so that `f(expand(x))` equals `expand(f(x))`; in training those are left
+    alone that draw numbers or look at the whole batch.
     """
 
     def rule(op: Op, rewriter: Rewriter) -> str | None:
-        if op.region or isinstance(op.prim, (Input, Param, Merge, Expand)):
+        if op.region or isinstance(op.prim, (Input, Param, Merge, Expand)) or (training and not op.prim.pure):
             return None
         operands = [rewriter.ops[i] for i in op.inputs]
         expanded = [isinstance(o.prim, Expand) for o in operands]

@@ -12,10 +12,12 @@ from towerspec.train.encode import Array
 from towerspec.train.rows import Rows, join
 
 
-def shuffled(parts: Iterator[Rows], seed: int | None, weights: Array, buffer: int) -> Iterator[tuple[Rows, Array]]:
+def shuffled(
+    parts: Iterator[Rows], seed: int | None, weights: Array, buffer: int, together: bool = False
+) -> Iterator[tuple[Rows, Array]]:
     """Rows with the order in which they come: as they are without a seed, else shuffled `buffer` bytes at a time.
 
-    `weights` has a number for each surface: how often its rows are drawn.
+    `weights` has a number for each surface: how often its rows are drawn. With `together`, rows of a request stay so.
     """
     generator = np.random.default_rng([seed or 0, 1])
     waiting: list[Rows] = []
@@ -23,20 +25,26 @@ def shuffled(parts: Iterator[Rows], seed: int | None, weights: Array, buffer: in
         waiting.append(rows)
         if seed is None or sum(part.bytes for part in waiting) >= buffer:
             joined, waiting = join(waiting), []
-            yield joined, drawn(joined, seed is not None, weights, generator)
+            yield joined, drawn(joined, seed is not None, weights, generator, together)
     if waiting:
         joined = join(waiting)
-        yield joined, drawn(joined, seed is not None, weights, generator)
+        yield joined, drawn(joined, seed is not None, weights, generator, together)
 
 
-def drawn(rows: Rows, shuffle: bool, weights: Array, generator: np.random.Generator) -> Array:
+def drawn(rows: Rows, shuffle: bool, weights: Array, generator: np.random.Generator, together: bool) -> Array:
     """The positions of rows that are drawn, in order: a row of weight 2.3 comes twice, and in 3 of 10 cases thrice."""
     order = np.arange(len(rows))
     if not (weights == 1).all():
         wanted = weights[rows.surface]
         times = np.floor(wanted).astype(np.int64) + (generator.random(len(rows)) < wanted % 1.0)
         order = np.repeat(order, times)
-    return generator.permutation(order) if shuffle else order
+    if not shuffle or not len(rows):
+        return order
+    if together and rows.request is not None:
+        _, request = np.unique(rows.request, return_inverse=True)
+        place = generator.permutation(int(request.max()) + 1)
+        return order[np.argsort(place[request[order]], kind="stable")]
+    return generator.permutation(order)
 
 
 def deal(parts: Iterator[tuple[Rows, Array]], size: int, rank: int, world: int) -> Iterator[Rows]:

@@ -25,7 +25,7 @@ from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array, Vocabulary
 from towerspec.train.reader import File, Piece, Raw, Window, open_files, stream
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
-from towerspec.train.schema import check_schema
+from towerspec.train.schema import check_requests, check_schema
 
 if TYPE_CHECKING:
     from towerspec.train.batch import Batch
@@ -148,6 +148,7 @@ class Log:
         weights: Mapping[str, float] | None = None,
         rank: int = 0,
         world: int = 1,
+        together: bool = False,
     ) -> Iterator[Batch]:
         """Batches of `size` rows, the last one smaller: in file order, or shuffled by a seed.
 
@@ -155,18 +156,21 @@ class Log:
         decides which. With several ranks, each batch is dealt out among them, so that all ranks make equally many,
         each row goes to one rank, and the rows of a step don't depend on how many ranks there are; of the last batch
         a rank may get no row. A log that doesn't fit into the cache is shuffled by row groups, and within a buffer.
+        With `together` requests are shuffled, not rows: the rows of one follow each other.
 
         Raises:
-            SpecError: as `encoded`.
+            SpecError: as `encoded`, or `together` where no column says which rows are a request's (T811).
         """
         from towerspec.train.batching import deal, shuffled, to_batch
 
+        if together:
+            check_requests(self.files, self.encoder)
         whole = self._whole()
         scale = np.array([(weights or {}).get(name, 1.0) for name in self.encoder.surfaces])
         order = np.random.default_rng([seed or 0, 0]).permutation(len(self.pieces)) if seed is not None else None
         pieces = self.pieces if order is None else [self.pieces[i] for i in order]
         parts = iter([whole]) if whole is not None else self.encoded(pieces)
-        mixed = shuffled(parts, seed, scale, 0 if whole is not None else self.buffer)
+        mixed = shuffled(parts, seed, scale, 0 if whole is not None else self.buffer, together)
         return (to_batch(rows) for rows in deal(mixed, size, rank, world))
 
 

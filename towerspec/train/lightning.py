@@ -20,6 +20,7 @@ from towerspec.train.batch import Batch
 from towerspec.train.distributed import join_over_processes, sum_over_processes, world
 from towerspec.train.losses import Losses
 from towerspec.train.optimizers import clip, make_optimizer, schedule
+from towerspec.train.sharing import run
 
 
 class Log(Protocol):
@@ -41,6 +42,7 @@ class Log(Protocol):
         weights: Mapping[str, float] | None = None,
         rank: int = 0,
         world: int = 1,
+        together: bool = False,
     ) -> Iterator[Batch]: ...
 
 
@@ -57,6 +59,7 @@ class Epochs:
     steps: int
     seed: int
     weights: Mapping[str, float] | None
+    together: bool  # whether rows of one request stay together
     trainer: L.Trainer | None = None
 
     def __len__(self) -> int:
@@ -70,7 +73,8 @@ class Epochs:
     def _passes(self, epoch: int) -> Iterator[Batch]:
         rank, count = world()
         for again in itertools.count():
-            yield from self.log.batches(self.size, mixed(self.seed, epoch, again), self.weights, rank, count)
+            seed = mixed(self.seed, epoch, again)
+            yield from self.log.batches(self.size, seed, self.weights, rank, count, self.together)
 
 
 @dataclass
@@ -138,7 +142,7 @@ class Training(L.LightningModule):
 
         They average their gradients, and so get that of the mean over all their rows, however the rows are spread.
         """
-        terms = self.losses(self.module(dict(batch.features), batch.surface), batch)
+        terms = self.losses(run(self.module, batch), batch)
         tasks = self.losses.tasks
         counts = [float(terms[task].rows.numel()) if task in terms else 0.0 for task in tasks]
         total = sum_over_processes(torch.tensor(counts, device=batch.surface.device))
@@ -191,7 +195,7 @@ class Training(L.LightningModule):
         self.tally = Tally(*(torch.zeros(3, *shape, dtype=torch.float64)))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        out = self.module(dict(batch.features), batch.surface)
+        out = run(self.module, batch)
         terms = self.losses(out, batch)
         for task, term in terms.items():
             if self.options.monitor == "auc" and self.losses.kinds[task].loss == "binary_cross_entropy":

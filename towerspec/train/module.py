@@ -14,7 +14,9 @@ from towerspec.emit.python import render_model
 from towerspec.emit.torchscript import load_source
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Embed, Param
+from towerspec.ir.verify import verify
 from towerspec.passes import slice_surface
+from towerspec.passes.hoist import hoist
 
 
 def build_module(checked: Checked, seed: int = 0) -> nn.Module:
@@ -26,8 +28,26 @@ def build_module(checked: Checked, seed: int = 0) -> nn.Module:
     Raises:
         SpecError: the spec has errors.
     """
-    model, graph = checked.sound()
+    _, graph = checked.sound()
     slices = {surface: slice_surface(graph, surface) for surface in graph.surfaces}
+    return _load(checked, graph, slices, seed)
+
+
+def shared_module(checked: Checked, seed: int = 0) -> nn.Module:
+    """The same model, in which what depends on the request alone is computed on its `R` rows.
+
+    `forward(features, surface, request)` takes `[R, ...]` tensors of the features that it names in `REQUEST`, and in
+    `request` `[B]` which of their rows is each row's. It has no method for a single surface.
+
+    Raises:
+        SpecError: the spec has errors.
+    """
+    _, graph = checked.sound()
+    return _load(checked, verify(hoist(graph, training=True).without_dead()), {}, seed)
+
+
+def _load(checked: Checked, graph: Graph, slices: dict[str, Graph], seed: int) -> nn.Module:
+    model, _ = checked.sound()
     module = load_source(render_model(graph, slices, model.path), "model")
     module.__dict__["F"] = _Functional()
     made: nn.Module = getattr(module, class_name(graph.model))(seed=seed)

@@ -14,11 +14,12 @@ from towerspec.check import Checked
 from towerspec.check.model import FeatureDef, HeadDef, Model
 from towerspec.emit.helpers import hash_ids
 from towerspec.layers.heads import Product
+from towerspec.train import sharing
 from towerspec.train.batch import Batch
 from towerspec.train.columns import Place, label_columns
 from towerspec.train.losses import offset
 from towerspec.train.metrics import Array
-from towerspec.train.module import build_module
+from towerspec.train.module import shared_module
 from towerspec.train.rows import at_place
 from towerspec.train.run import Run
 from towerspec.weights import match, read_safetensors
@@ -111,7 +112,7 @@ def load_model(run: Run) -> tuple[Checked, nn.Module]:
     """
     checked = run.checked()
     _, graph = checked.sound()
-    module = build_module(checked)
+    module = shared_module(checked)
     module.load_state_dict(match(graph, read_safetensors(run.weights)))
     return checked, module.eval()
 
@@ -122,7 +123,7 @@ def predict(model: Model, module: nn.Module, batches: Iterator[Batch]) -> dict[s
     found = stands(model)
     for batch in batches:
         with torch.inference_mode():
-            out = module(dict(batch.features), batch.surface)
+            out = sharing.run(module, batch)
         arrays = {name: x.numpy() for name, x in out.items()}
         for stand in found:
             scores = _of(stand, batch, arrays)

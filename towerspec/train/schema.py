@@ -28,6 +28,15 @@ def check_schema(files: Sequence[File], encoder: Encoder) -> None:
         raise SpecError(*problems)
 
 
+def check_requests(files: Sequence[File], encoder: Encoder) -> None:
+    """Raises `SpecError` (T811) where a file doesn't say which rows were shown together."""
+    column = encoder.columns.request
+    for file in files:
+        if column is None or column not in file.schema.names:
+            name = column or "request"
+            raise SpecError(_missing(file, name, "which says which rows are a request's", file.schema.names))
+
+
 def _mapping(encoder: Encoder) -> Iterator[Diagnostic]:
     for raw, name in encoder.columns.surfaces.items():
         if name not in encoder.surfaces:

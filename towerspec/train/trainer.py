@@ -26,7 +26,7 @@ from towerspec.train.carry import carried_vocabularies, carry, freeze, statistic
 from towerspec.train.folder import Made, Setup, finish, prepare
 from towerspec.train.lightning import Epochs, Log, Training, Validation
 from towerspec.train.losses import Losses
-from towerspec.train.module import build_module, shared_layer, sparse_gradients, tables
+from towerspec.train.module import shared_layer, shared_module, sparse_gradients, tables
 from towerspec.train.run import Run
 
 SETUP = Setup()
@@ -72,6 +72,7 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
             steps,
             options.seed,
             sampling_weights(log.counts, options) if options.sampling != "proportional" else None,
+            options.shuffle == "requests",
             trainer,
         )
         trainer.fit(
@@ -97,7 +98,7 @@ def primary() -> bool:
 def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
     """The generated module with what an earlier run learned, and the rest fitted to the log."""
     _, graph = checked.sound()
-    module = build_module(checked, options.seed)
+    module = shared_module(checked, options.seed)
     carried = carry(module, setup.init_from) if setup.init_from else None
     frozen = freeze(module, graph, options.freeze, carried)
     fitted = log.fit()

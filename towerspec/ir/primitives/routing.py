@@ -36,6 +36,7 @@ class Opaque(Primitive):
     """
 
     name = "opaque"
+    pure = False  # nobody knows what is inside
     target: str  # "package.module:Class"
     arguments: tuple[tuple[str, int | float | bool | str], ...]
     path: str
