@@ -216,7 +216,9 @@ def _replace(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-@cli.command(epilog=example("towerspec explain ads.tower", "towerspec explain T203"))
+@cli.command(
+    epilog=example("towerspec explain ads.tower", "towerspec explain ads.tower --lines", "towerspec explain T203")
+)
 @click.argument("subject", metavar="SPEC|CODE")
 @click.option(
     "-O",
@@ -227,8 +229,9 @@ def _replace(path: Path, text: str) -> None:
     metavar="LEVEL",
     help="The optimisation level.",
 )
+@click.option("--lines", is_flag=True, help="Show which line of SPEC is responsible for which share of each cost.")
 @JSON
-def explain(subject: str, level: int, as_json: bool) -> None:
+def explain(subject: str, level: int, lines: bool, as_json: bool) -> None:
     """Show what each surface of SPEC costs, or what the error CODE means."""
     if re.fullmatch(r"[Tt]\d{3}", subject) and not Path(subject).exists():
         page = Path(__file__).parent / "explanations" / f"{subject.upper()}.md"
@@ -239,7 +242,11 @@ def explain(subject: str, level: int, as_json: bool) -> None:
         return
     from towerspec.explain import explain_table
 
-    rows = explain_table(_checked(Path(subject)), level)
+    checked = _checked(Path(subject))
+    rows = explain_table(checked, level)
+    if lines:
+        _explain_lines(checked, rows, level, as_json)
+        return
     if as_json:
         click.echo(json.dumps({"surfaces": rows}, indent=2))
         return
@@ -261,6 +268,24 @@ def explain(subject: str, level: int, as_json: bool) -> None:
             ],
         )
     )
+
+
+def _explain_lines(checked: Any, surfaces: Iterable[str], level: int, as_json: bool) -> None:
+    from towerspec.explain_lines import explain_lines
+
+    found = {surface: explain_lines(checked, surface, level) for surface in surfaces}
+    if as_json:
+        click.echo(json.dumps({"surfaces": {name: {"lines": rows} for name, rows in found.items()}}, indent=2))
+        return
+    header = ["line", "statement", "FLOPs/request", "", "FLOPs/candidate", "", "weights"]
+    for name, rows in found.items():
+        shown = [
+            [f"{Path(r['file']).name}:{r['line']}" if r["line"] else "", r["statement"]]
+            + [x for row, n in r["flops"].items() for x in (f"{n:,}", f"{r['share']['flops'][row]:.1%}")]
+            + [size(r["weights"])]
+            for r in rows
+        ]
+        click.echo(f"{name}\n{table(header, shown)}\n")
 
 
 @cli.command(epilog=example("towerspec graph ads.tower -o ads.svg", "towerspec graph ads.tower --format mermaid"))
