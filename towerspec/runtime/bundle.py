@@ -19,6 +19,7 @@ from torch.jit._fuser import optimized_execution
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.runtime.inputs import NO_VOCABULARIES, prepare
 from towerspec.runtime.samples import draw, sample
+from towerspec.runtime.sharing import Pool
 from towerspec.runtime.vocabulary import Vocabulary
 
 
@@ -91,6 +92,7 @@ class Surfaces(Mapping[str, Surface]):
         self._folder, self._manifest, self._device = folder, manifest, device
         self._loaded: dict[str, Surface] = {}
         self._vocabularies: dict[str, Vocabulary] = {}  # surfaces share them
+        self._pool = Pool()
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> Surface:
@@ -113,6 +115,7 @@ class Surfaces(Mapping[str, Surface]):
                 f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
             )
         module = load_script(self._folder / entry["file"], entry["sha256"], self._device)
+        self._pool.share(module)
         return Surface(name, entry, module, self._vocabularies_of(entry))
 
     def _vocabularies_of(self, entry: Mapping[str, Any]) -> dict[str, Vocabulary]:
