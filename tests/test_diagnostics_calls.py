@@ -21,7 +21,7 @@ from tests.test_explanations import codes_of
 from towerspec.check import check, check_text
 from towerspec.cli import main
 from towerspec.diagnostics import SpecError, render
-from towerspec.emit.build import compile_spec
+from towerspec.emit.build import Options, compile_spec
 from towerspec.ir.builder import Scope, Value
 from towerspec.ir.primitives import Linear
 from towerspec.layers import base
@@ -287,6 +287,12 @@ def T610_other(_: pytest.MonkeyPatch) -> None:
     Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: fitted,"))
     Path("vocabularies.json").write_text('{"features.author": [1, 2]}')
     weights({})
+
+
+@case
+def T613_too_far(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 20000,"))
+    compile_spec(check("small.tower"), Path("build"), Options(level=3, cpu="any", max_error=1e-7))
 
 
 # ---- serving -----------------------------------------------------------------------------------

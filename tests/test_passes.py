@@ -1,8 +1,11 @@
-"""Every pass keeps the numbers: on random models, alone, left out, in every level, against the float64 reference."""
+"""Every pass keeps the numbers: on random models, alone, left out, in every level, against the float64 reference.
+
+What the precision pass rounds is not rounded here, so that it has to keep them too; `test_precision.py` has the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import pytest
@@ -12,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from towerspec.check import check_text
+from towerspec.cpu import KINDS
 from towerspec.emit import constants, reference
 from towerspec.emit.verify import difference
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Input
 from towerspec.ir.types import Level
 from towerspec.ir.verify import verify
-from towerspec.passes import PIPELINE, optimise, slice_surface
+from towerspec.passes import PIPELINE, optimise, precision, slice_surface
 
 FEATURES = """
 request {
@@ -156,11 +160,25 @@ def assert_equal(before: Graph, after: Graph, graph: Graph, seed: int) -> None:
             assert difference(y, x) < 1e-9
 
 
+@pytest.fixture(autouse=True, scope="module")
+def unrounded() -> Iterator[None]:
+    """No number is rounded, and none is too small for the precision pass."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "_NARROW", dict.fromkeys(reference._NARROW, torch.float64))
+        patch.setattr(reference, "_nearest", lambda x: x)
+        patch.setattr(precision, "WORTH", {"bf16": 8, "int8": 8})
+        patch.setattr(precision, "WORTH_OF_ONE", 8)
+        patch.setattr(precision, "HALF", 64)
+        patch.setattr(precision, "EIGHTH", 128)
+        patch.setattr(precision, "WIDE", 4)
+        yield
+
+
 @settings(max_examples=60, deadline=None)
-@given(graphs(), st.integers(0, 2**31), st.sampled_from([1, 2, 3]))
-def test_levels_keep_the_numbers(graph: Graph, seed: int, level: int) -> None:
+@given(graphs(), st.integers(0, 2**31), st.sampled_from([1, 2, 3]), st.sampled_from(list(KINDS)))
+def test_levels_keep_the_numbers(graph: Graph, seed: int, level: int, cpu: str) -> None:
     for surface in graph.surfaces:
-        assert_equal(slice_surface(graph, surface), optimise(graph, surface, level), graph, seed)
+        assert_equal(slice_surface(graph, surface), optimise(graph, surface, level, cpu=cpu), graph, seed)
 
 
 @pytest.mark.parametrize("name", [step.name for step in PIPELINE])
@@ -172,6 +190,15 @@ def test_each_pass_keeps_the_numbers_alone_and_left_out(name: str, graph: Graph,
         sliced = slice_surface(graph, surface)
         assert_equal(sliced, optimise(graph, surface, level=3, without=others), graph, seed)
         assert_equal(sliced, optimise(graph, surface, level=3, without=[name]), graph, seed)
+
+
+@pytest.mark.parametrize("cpu", list(KINDS))
+@settings(max_examples=20, deadline=None)
+@given(graph=graphs(), seed=st.integers(0, 2**31))
+def test_precision_alone_keeps_the_numbers(cpu: str, graph: Graph, seed: int) -> None:
+    for surface in graph.surfaces:
+        sliced = slice_surface(graph, surface)
+        assert_equal(sliced, precision.narrow(sliced, cpu), graph, seed)
 
 
 @pytest.mark.parametrize("text", STATEMENTS)

@@ -35,14 +35,14 @@ def explain_table(checked: Checked, level: int = 2) -> dict[str, dict[str, Any]]
 
 
 def explain_passes(
-    checked: Checked, surface: str, level: int = 2, without: Collection[str] = ()
+    checked: Checked, surface: str, level: int = 2, without: Collection[str] = (), cpu: str = "any"
 ) -> list[dict[str, Any]]:
     """What a surface's graph is after each pass: operations, FLOPs and bytes moved, for a request and for a candidate.
 
-    A pass that changes nothing has the numbers of the one before.
+    `weights` is the bytes of what its file holds. A pass that changes nothing has the numbers of the one before.
     """
     _, graph = checked.sound()
-    return [{"pass": name, **_size(made)} for name, made in stages(graph, surface, level, without)]
+    return [{"pass": name, **_size(made)} for name, made in stages(graph, surface, level, without, cpu=cpu)]
 
 
 def _size(graph: Graph) -> dict[str, Any]:
@@ -55,4 +55,5 @@ def _size(graph: Graph) -> dict[str, Any]:
         "ops": {level.word: sum(op.type.level == level for op in work) for level in moved},
         "flops": {"request": cost.request_flops, "candidate": cost.candidate_flops},
         "bytes": {level.word: count for level, count in moved.items()},
+        "weights": cost.bytes,
     }

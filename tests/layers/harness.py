@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from towerspec.emit import python, reference, torchscript
+from towerspec.emit import constants, python, reference, torchscript
 from towerspec.ir.builder import Builder, Scope, Sequence, Value
 from towerspec.ir.cost import op_flops
 from towerspec.ir.graph import Graph, Output
@@ -112,14 +112,15 @@ def run(
     return Run(values[lowered.result].numpy(), mask, short, declared, counter.get_total_flops())
 
 
-def serve(layer: Layer, *inputs: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The layer's result from its generated code, scripted, in float32; and the reference's on the same numbers."""
+def serve(layer: Layer, *inputs: Array, level: int = 2, cpu: str = "any") -> tuple[np.ndarray, np.ndarray]:
+    """The layer's result from its generated code, scripted and loaded, in float32; and its graph's reference."""
     lowered = lower(layer, inputs)
-    graph, feed = optimise(lowered.graph, "search"), _feed(inputs)
-    params = {p.path: torch.from_numpy(_random(p)).float() for _, p in graph.params}
+    graph, feed = optimise(lowered.graph, "search", level, cpu=cpu), _feed(inputs)
+    graph, params = constants.fold(graph, {p.path: torch.from_numpy(_random(p)).float() for _, p in graph.params})
     feed = {name: x.float() if x.is_floating_point() else x for name, x in feed.items()}
     module = torchscript.load_source(python.render_surface(graph, "test.tower").source, "search")
-    scripted = torchscript.freeze(torchscript.fill(module.Search(), params))
+    scripted = torchscript.freeze(torchscript.fill(module.Search().eval(), params))
+    scripted = torchscript.from_bytes(torchscript.to_bytes(scripted))
     with torch.no_grad():
         served = scripted(*(feed[i.feature] for _, i in graph.inputs))[0]
     return served.numpy(), reference.run(graph, feed, params, len(feed["x0"]))[graph.outputs[0].prediction].numpy()

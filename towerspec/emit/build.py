@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,24 @@ from torch import Tensor, nn
 
 from towerspec.check import Checked
 from towerspec.check.model import Model
+from towerspec.cpu import this_cpu
 from towerspec.emit import constants, torchscript, vocabularies
 from towerspec.emit.folder import check_target, write
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
 from towerspec.emit.python import Rendered, render_model, render_surface
 from towerspec.emit.reuse import Earlier, Keys
-from towerspec.emit.verify import Case, make_cases, verify_surface, verify_unified
+from towerspec.emit.rounding import MAX_ERROR, is_rounded, precision_entry
+from towerspec.emit.verify import (
+    MANY,
+    SHAPES,
+    Case,
+    make_cases,
+    verify_rounded,
+    verify_source,
+    verify_surface,
+    verify_unified,
+)
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes import check_names, optimise, slice_surface
@@ -41,6 +52,8 @@ class Options:
     without: tuple[str, ...] = ()  # passes to leave out
     logits: bool = False
     fresh: bool = False  # compile also what the earlier build has already
+    cpu: str = ""  # the kind that -O3 is for; empty for this machine's
+    max_error: float = MAX_ERROR  # of -O3: how far an output may be from the reference
 
 
 def compile_spec(
@@ -58,12 +71,13 @@ def compile_spec(
 
     Raises:
         SpecError: the spec has errors, the weights or vocabularies don't fit (T601 to T605, T610), a graph doesn't
-            compute what the spec says (T606), a surface or pass is unknown (T607, T609), or `out` can't be written
-            (T608).
+            compute what the spec says (T606) or, rounded, is too far from it (T613), a surface or pass is unknown
+            (T607, T609), or `out` can't be written (T608).
     """
     model, graph = checked.sound()
     check_names(graph, options.surfaces, options.without)
     check_target(out)
+    options = replace(options, cpu=options.cpu or this_cpu())
     watch = watch or Watch()
     progress("model.py")
     with torchscript.small_calls():
@@ -134,14 +148,15 @@ class _Compile:
         """Generated inputs, and what the reference gives for them; only for what is to be verified."""
         sliced = self.slices[surface]
         with self.watch.stage("reference"):
-            return make_cases(sliced, surface_inputs(self.model, sliced), self.wide, self.options.seed)
+            shapes = (MANY, *SHAPES) if self.options.level >= 3 else SHAPES
+            return make_cases(sliced, surface_inputs(self.model, sliced), self.wide, self.options.seed, shapes)
 
     # ---- a surface -----------------------------------------------------------------------------
 
     def _surface(self, surface: str) -> dict[str, Any]:
         options, sliced = self.options, self.slices[surface]
         with self.watch.stage("passes"):
-            optimised = optimise(self.graph, surface, options.level, options.without, options.logits)
+            optimised = optimise(self.graph, surface, options.level, options.without, options.logits, options.cpu)
         with self.watch.stage("constants"):
             folded, mine = constants.fold(optimised, self.wide)
         with self.watch.stage("print"):
@@ -151,25 +166,40 @@ class _Compile:
         if kept:
             content, verified = kept.content, dict(kept.verified)
         else:
-            content, verified = self._make(surface, folded, rendered, mine)
+            content, verified = self._make(surface, folded, rendered, mine, is_rounded(optimised))
         file, source = f"surfaces/{surface}.pt", rendered.source.encode()
         self.files[file], self.files[f"surfaces/{surface}.py"] = content, source
         entry = surface_entry(self.model, optimised, file, content, source, options.logits, self.known)
+        if options.level >= 3:
+            difference = verified["largest_difference"]
+            entry["precision"] = precision_entry(optimised, options.cpu, options.max_error, difference)
         return {**entry, "verified": verified, "key": key}
 
     def _make(
-        self, surface: str, folded: Graph, rendered: Rendered, mine: Mapping[str, Tensor]
+        self, surface: str, folded: Graph, rendered: Rendered, mine: Mapping[str, Tensor], rounded: bool
     ) -> tuple[bytes, dict[str, Any]]:
         """The frozen file of a surface, verified, and what that found."""
         with self.watch.stage("TorchScript"):
-            module = torchscript.load_source(rendered.source, surface)
-            eager = torchscript.fill(getattr(module, rendered.cls)(), mine).eval().requires_grad_(False)
+            eager = _eager(surface, rendered, mine)
             content = torchscript.to_bytes(torchscript.freeze(eager))
             served = torchscript.from_bytes(content)  # what is verified is what the file holds
         cases = self.cases(surface)
         with self.watch.stage("verify"):
-            error = verify_surface(self.slices[surface], folded, rendered, eager, served, cases, mine)
+            if rounded:
+                self._verify_unrounded(surface)
+                error = verify_rounded(self.slices[surface], served, cases, self.options.max_error)
+            else:
+                error = verify_surface(self.slices[surface], folded, rendered, eager, served, cases, mine)
         return content, {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}
+
+    def _verify_unrounded(self, surface: str) -> None:
+        """Checks, in float64, all that a surface in fewer bits is before its numbers are rounded."""
+        options = self.options
+        exact = optimise(self.graph, surface, options.level, (*options.without, "precision"), options.logits)
+        folded, mine = constants.fold(exact, self.wide)
+        rendered = render_surface(folded, self.model.path, options.logits)
+        eager = _eager(surface, rendered, mine)
+        verify_source(self.slices[surface], folded, rendered, eager, self.cases(surface), mine)
 
     # ---- all surfaces --------------------------------------------------------------------------
 
@@ -195,11 +225,19 @@ class _Compile:
             verify_unified(self.graph, slices, self.unified, scripted, cases, self.wide)
 
 
+def _eager(surface: str, rendered: Rendered, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A surface's generated module with its weights."""
+    module = torchscript.load_source(rendered.source, surface)
+    return torchscript.fill(getattr(module, rendered.cls)(), weights).eval().requires_grad_(False)
+
+
 def _shown(options: Options) -> dict[str, Any]:
-    return {
+    shown = {
         "level": options.level,
         "seed": options.seed,
         "without": list(options.without),
         "logits": options.logits,
-        "precision": "float32",
     }
+    if options.level < 3:
+        return {**shown, "precision": "float32"}
+    return {**shown, "precision": "mixed", "cpu": options.cpu, "max_error": options.max_error}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from towerspec.emit import reference
+from towerspec.ir.cost import stored
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Init, Param
 from towerspec.ir.types import Level
@@ -25,7 +26,7 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
     """
     made: dict[str, Tensor] = {}
     values: dict[str, Tensor] = {}
-    wanted = _wanted(graph)
+    wanted = {op.id for op in stored(graph)}
     ops: list[Op] = []
     for op in graph.ops:
         if op.type.level > Level.CONSTANT or isinstance(op.prim, Param):
@@ -41,12 +42,6 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
             ops.append(replace(op, prim=prim, inputs=(), region=()))
     folded = replace(graph, ops=tuple(ops)).restrict(graph.outputs)
     return folded, {p.path: made[p.path] if p.path in made else weights[p.path] for _, p in folded.params}
-
-
-def _wanted(graph: Graph) -> set[str]:
-    """The constants that something which is not constant reads, or that are a head's result themselves."""
-    read = {i for op in graph.ops if op.type.level > Level.CONSTANT for i in op.inputs}
-    return read | {i for o in graph.outputs for i in (o.logit, o.prediction)}
 
 
 def _name(op: Op, taken: Mapping[str, Tensor]) -> str:

@@ -35,6 +35,53 @@ class Part(nn.Module):
                 self.register_buffer(name, member)
 
 
+class Packed(nn.Module):
+    """A bfloat16 weight [O, I]; a file holds it as it is, and loading the file lays it out as oneDNN wants it."""
+
+    lays_out = True  # freezing leaves it a module
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros([rows, columns], dtype=torch.bfloat16))
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, bool]:
+        return self.weight.to_dense() if self.weight.is_mkldnn else self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, bool]) -> None:
+        self.weight, self.training = state
+        if self.weight.numel() > 0 and self.weight.is_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 256)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:  # Python would take the state for its own
+        made = Packed(0, 0).train(self.training)
+        made.weight = self.weight.__deepcopy__(memo)
+        return made
+
+    def forward(self, x: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        if self.weight.is_mkldnn:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, bias, "relu" if relu else "none", [], "")
+        out = F.linear(x, self.weight, bias)
+        return F.relu(out) if relu else out
+
+
+def row_scale(x: Tensor) -> Tensor:
+    """The step between 8-bit codes of each row: its largest magnitude over 127, never zero."""
+    return x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127.0
+
+
+def codes(x: Tensor, scale: Tensor) -> Tensor:
+    """Each number as a whole number of steps, in 8 bits."""
+    return torch.round(x / scale).to(torch.int8)
+
+
+def linear_int8(x: Tensor, scale: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear of 8-bit codes: x [N, I] with a scale a row, weight [O, I] with a scale an output."""
+    out = torch._int_mm(x, weight.t()) * scales
+    return out * scale if bias is None else torch.addcmul(bias, out, scale)
+
+
 def begin(module: nn.Module, inits: dict[str, tuple[object, ...]]) -> nn.Module:
     """A module from outside whose tensors know how they begin."""
     for name, x in [*module.named_parameters(), *module.named_buffers()]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from towerspec.ir.primitives import Init, Opaque, Param
 
 _WIDTH = 100
-_DTYPES = {"int": "torch.int64", "bool": "torch.bool"}
+_DTYPES = {
+    "int": "torch.int64",
+    "bool": "torch.bool",
+    "bf16": "torch.bfloat16",
+    "fp16": "torch.float16",
+    "int8": "torch.int8",
+}
 
 
 @dataclass
@@ -121,8 +127,10 @@ def _keyed(part: Part, key: str, value: str) -> str:
 
 
 def _tensor(param: Param, inits: bool) -> str:
+    if param.dtype == "bf16" and len(param.shape) == 2:
+        return f"Packed({param.shape[0]}, {param.shape[1]})"
     begins = f', "{param.init.kind}"' + "".join(f", {v!r}" for v in param.init.values) if inits else ""
-    needed = inits or param.dtype == "int"  # a serving graph trains nothing, but whole numbers can't be trainable
+    needed = inits or param.dtype.startswith("int")  # whole numbers can't be trainable in any graph
     options = ", trainable=False" if needed and not param.trainable else ""
     if param.dtype != "float":
         options += f", dtype={_DTYPES[param.dtype]}"

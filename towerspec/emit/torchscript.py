@@ -87,7 +87,8 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
             reduce(lambda module, part: module.getattr(part), parts, alone._c).setattr(name, tensor)
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
         torch._C._jit_pass_inline(alone.graph)
-        return torch.jit.freeze(alone.eval())
+        packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
+        return torch.jit.freeze(alone.eval(), preserved_attrs=packed)
 
 
 def _hollow(model: nn.Module) -> nn.Module:

@@ -23,6 +23,7 @@ from towerspec.runtime.samples import sample
 SHAPES: tuple[tuple[int, ...], ...] = ((0,), (1,), (7,), (3, 0, 4), (1, 1, 1))
 EXACT = 1e-9  # float64 against float64
 ROUNDING = 2e-4  # float32 against float64
+MANY = (64,)  # one request more, where an error is to be measured: the largest of a few scores says little
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,16 @@ class Case:
 
 
 def make_cases(
-    sliced: Graph, entries: Sequence[Mapping[str, Any]], weights: Mapping[str, Tensor], seed: int
+    sliced: Graph,
+    entries: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, Tensor],
+    seed: int,
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> list[Case]:
     """Generated inputs of every shape, with the reference's values."""
     levels = {entry["level"] for entry in entries}
     cases = []
-    for i, counts in enumerate(SHAPES):
+    for i, counts in enumerate(shapes):
         if "candidate" not in levels:
             counts = (1,) * max(1, len(counts))
         elif "request" not in levels:
@@ -69,12 +74,15 @@ def difference(found: Tensor, wanted: Tensor) -> float:
     return float(torch.where(same | wanted.isnan(), 0.0, gap).nan_to_num(float("inf")).max())
 
 
+Served = Callable[..., Sequence[Tensor]]
+
+
 def verify_surface(
     sliced: Graph,
     optimised: Graph,
     rendered: Rendered,
     model: nn.Module,
-    served: Callable[..., Sequence[Tensor]],
+    served: Served,
     cases: Sequence[Case],
     weights: Mapping[str, Tensor],
 ) -> float:
@@ -82,20 +90,59 @@ def verify_surface(
 
     `model` is the source's module with its weights, `served` what the file holds. Raises `SpecError` (T606).
     """
+    verify_source(sliced, optimised, rendered, model, cases, weights)
+    gap, head, counts = _largest(sliced, served, cases)
+    if gap > ROUNDING:
+        raise SpecError(_mismatch(sliced, None, head, gap, counts))
+    return gap
+
+
+def verify_source(
+    sliced: Graph,
+    optimised: Graph,
+    rendered: Rendered,
+    model: nn.Module,
+    cases: Sequence[Case],
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Checks a surface's source in float64. Raises `SpecError` (T606)."""
     wide = torchscript.fill(copy.deepcopy(model).double().eval(), weights)
-    worst = 0.0
     for case in cases:
-        wanted = [case.values[o.prediction] for o in sliced.outputs]
         with torch.no_grad():
             exact = wide(*(_wide(x) for x in case.inputs.values()))
-            found = served(*case.inputs.values())
-        for output, want, in64, in32 in zip(sliced.outputs, wanted, exact, found, strict=False):
-            if difference(in64, want) > EXACT:
+        for output, found in zip(sliced.outputs, exact, strict=False):
+            if difference(found, case.values[output.prediction]) > EXACT:
                 raise SpecError(_culprit(sliced, optimised, rendered, wide, case, weights, output.name))
-            gap = difference(in32, want)
-            worst = max(worst, gap)
-            if gap > ROUNDING:
-                raise SpecError(_mismatch(sliced, None, output.name, gap, case.counts))
+
+
+def verify_rounded(sliced: Graph, served: Served, cases: Sequence[Case], bound: float) -> float:
+    """The largest difference of a file of fewer bits. Raises `SpecError` (T613) where it is beyond the bound."""
+    gap, head, counts = _largest(sliced, served, cases)
+    if gap > bound:
+        raise SpecError(
+            Diagnostic(
+                "T613",
+                f"in fewer bits, surface `{sliced.surface}` is further from the reference than the bound allows",
+                notes=(
+                    f"head `{head}` differs by {gap:.2g} with {list(counts)} candidates a request, "
+                    f"and the bound is {bound:g}",
+                    "nothing was written",
+                ),
+                help="give a larger bound with `--max-error`, keep the linears in float32 with `--cpu any`, "
+                "or compile with -O2",
+            )
+        )
+    return gap
+
+
+def _largest(sliced: Graph, served: Served, cases: Sequence[Case]) -> tuple[float, str, Sequence[int]]:
+    """A file's largest difference from the reference, at which head, and with how many candidates a request."""
+    worst: tuple[float, str, Sequence[int]] = (0.0, sliced.outputs[0].name, ())
+    for case in cases:
+        with torch.no_grad():
+            found = served(*case.inputs.values())
+        for output, x in zip(sliced.outputs, found, strict=False):
+            worst = max(worst, (difference(x, case.values[output.prediction]), output.name, case.counts))
     return worst
 
 
@@ -224,4 +271,13 @@ def _verify_routing(
                 raise SpecError(_mismatch(graph, None, f"{output.surface}.{key}", gap, [count]))
 
 
-__all__ = ["COUNTS", "Case", "difference", "make_cases", "verify_surface", "verify_unified"]
+__all__ = [
+    "COUNTS",
+    "Case",
+    "difference",
+    "make_cases",
+    "verify_rounded",
+    "verify_source",
+    "verify_surface",
+    "verify_unified",
+]

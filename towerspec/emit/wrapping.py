@@ -40,6 +40,9 @@ def _broken(code: str, indent: str) -> list[str]:
     if start is None:
         return [indent + code]
     head, inside, tail = code[: start + 1], code[start + 1 : -1], code[-1]
+    name, equals, _ = head.partition(" = ")
+    if len(indent + head) > WIDTH and equals and name.isidentifier():  # a long name and a long call, each on its line
+        return [f"{indent}{name} = (", *_broken(code[len(name) + 3 :], f"{indent}    "), f"{indent})"]
     hugged = re.fullmatch(r"\[(.*)\]((?:, [\w.-]+)?)", inside)  # a call whose first argument is a list
     if tail == ")" and hugged and len(_items(hugged[1])) > 1 and _opening(inside[: len(inside) - len(hugged[2])]) == 0:
         head, inside, tail = f"{head}[", hugged[1], f"]{hugged[2]})"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from towerspec.ir.graph import Graph
+from towerspec.ir.graph import Graph, Op
 from towerspec.ir.types import Level
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`parameters` counts numbers, `bytes` what they take in memory; FLOPs are a row of their level.
+    """`parameters` counts numbers, `bytes` what a file holds of them; FLOPs are a row of their level.
 
     A branch counts all of its arms' parameters, and the FLOPs of its most expensive arm: a request runs one.
     """
@@ -32,10 +32,17 @@ def graph_cost(graph: Graph) -> Cost:
     params = graph.params
     return Cost(
         parameters=sum(p.numel for _, p in params),
-        bytes=sum(op.type.bytes for op, _ in params),
+        bytes=sum(op.type.bytes for op in stored(graph)),
         request_flops=_path_flops(graph, flops, Level.REQUEST),
         candidate_flops=_path_flops(graph, flops, Level.CANDIDATE),
     )
+
+
+def stored(graph: Graph) -> list[Op]:
+    """The constants that a file holds: those that are left when arithmetic of constants has been carried out."""
+    read = {i for op in graph.ops if op.type.level > Level.CONSTANT for i in op.inputs}
+    read |= {i for o in graph.outputs for i in (o.logit, o.prediction)}
+    return [op for op in graph.ops if op.id in read and op.type.level == Level.CONSTANT]
 
 
 def _path_flops(graph: Graph, flops: dict[str, int], level: Level) -> int:

@@ -1,6 +1,7 @@
 """The passes: each a pure function from a graph to an equal one, in a file of its own.
 
-`PIPELINE` is the order. A surface's slice comes first and is the reference; every later pass keeps its numbers.
+`PIPELINE` is the order. A surface's slice comes first and is the reference; every later pass keeps its numbers, but for
+`precision`, which rounds them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from towerspec.passes.fuse import fuse
 from towerspec.passes.hoist import hoist
 from towerspec.passes.inference import drop_training
 from towerspec.passes.join import join_linears
+from towerspec.passes.precision import narrow
 from towerspec.passes.slice import slice_surface
 from towerspec.passes.split import split_linears
 
@@ -27,11 +29,12 @@ __all__ = ["PIPELINE", "Pass", "check_names", "optimise", "slice_surface", "stag
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass by name, and the lowest `-O` level that runs it."""
+    """A pass by name, and the lowest `-O` level that runs it; `by_cpu`, if it asks for which CPU."""
 
     name: str
-    run: Callable[[Graph], Graph]
+    run: Callable[..., Graph]
     level: int
+    by_cpu: bool = False
 
 
 PIPELINE: tuple[Pass, ...] = (
@@ -44,6 +47,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("split", split_linears, 2),
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
+    Pass("precision", narrow, 3, by_cpu=True),
 )
 
 
@@ -63,22 +67,24 @@ def check_names(graph: Graph, surfaces: Collection[str], without: Collection[str
             )
 
 
-def optimise(graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False) -> Graph:
-    """A surface's slice after the passes of an `-O` level, verified after each.
+def optimise(
+    graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False, cpu: str = "any"
+) -> Graph:
+    """A surface's slice after the passes of an `-O` level, verified after each; at -O3 for one kind of `cpu`.
 
     Raises `GraphError` where a pass leaves the graph ill-formed.
     """
-    *_, (_, last) = stages(graph, surface, level, without, logits)
+    *_, (_, last) = stages(graph, surface, level, without, logits, cpu)
     return last
 
 
 def stages(
-    graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False
+    graph: Graph, surface: str, level: int = 2, without: Collection[str] = (), logits: bool = False, cpu: str = "any"
 ) -> Iterator[tuple[str, Graph]]:
     """A surface's slice, and the graph after each pass that an `-O` level runs, each by its name."""
     sliced = verify(slice_surface(graph, surface, logits))
     yield "slice", sliced
     for step in PIPELINE:
         if level >= step.level and step.name not in without:
-            sliced = verify(step.run(sliced))
+            sliced = verify(step.run(sliced, cpu) if step.by_cpu else step.run(sliced))
             yield step.name, sliced

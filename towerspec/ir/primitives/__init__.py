@@ -3,6 +3,7 @@
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
 from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
 from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Hash, Ids, Interpolate, Mask, Present
+from towerspec.ir.primitives.narrow import Cast, Codes, LinearBf16, LinearInt8, RowScale
 from towerspec.ir.primitives.pointwise import (
     UNARY,
     Affine,
@@ -29,7 +30,9 @@ __all__ = [
     "BatchNorm",
     "Binary",
     "Bucketize",
+    "Cast",
     "Clamp",
+    "Codes",
     "Concat",
     "Detach",
     "Dropout",
@@ -43,6 +46,8 @@ __all__ = [
     "Interpolate",
     "LayerNorm",
     "Linear",
+    "LinearBf16",
+    "LinearInt8",
     "Mask",
     "MaskFill",
     "Matmul",
@@ -55,6 +60,7 @@ __all__ = [
     "Primitive",
     "Reduce",
     "Reshape",
+    "RowScale",
     "Slice",
     "Softmax",
     "Stack",
