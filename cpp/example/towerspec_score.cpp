@@ -1,4 +1,4 @@
-// Scores the candidates of an inputs file on one surface of a build, and prints the predictions as JSON.
+// Scores the candidates of an inputs file on a surface of a build, and prints the predictions as JSON.
 
 #include <algorithm>
 #include <charconv>
@@ -36,9 +36,7 @@ void write(const float*& data, at::IntArrayRef shape) {
   std::cout << ']';
 }
 
-int score(const std::string& build, const std::string& name, const std::string& file, const std::string& target,
-          bool strict) {
-  const auto surface = towerspec::Bundle(build, at::kCPU, target).surface(name);
+void score(const towerspec::Surface& surface, const std::string& file, bool strict) {
   const auto outputs = surface(towerspec::read_inputs(file, surface), strict);
   std::cout << '{';
   for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -48,7 +46,6 @@ int score(const std::string& build, const std::string& name, const std::string& 
     write(data, scores.sizes());
   }
   std::cout << "\n}\n";
-  return 0;
 }
 
 // Whether a flag is among the words; takes it out.
@@ -65,15 +62,19 @@ int main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
   const bool strict = take(words, "--strict");
   const bool aoti = take(words, "--aoti");
-  if (words.size() != 3) {
-    std::cerr << "usage: towerspec_score [--strict] [--aoti] BUILD SURFACE INPUTS\n\n"
+  if (words.size() < 3 || words.size() % 2 == 0) {
+    std::cerr << "usage: towerspec_score [--strict] [--aoti] BUILD SURFACE INPUTS [SURFACE INPUTS]...\n\n"
                  "BUILD is a folder that `towerspec compile` wrote, INPUTS a .json or .safetensors file of inputs by name.\n"
                  "--aoti runs the package that `towerspec compile --target aoti` added.\n"
-                 "Prints the predictions by head, as JSON.\n";
+                 "Prints the predictions by head, as JSON, for one surface after another.\n";
     return 2;
   }
   try {
-    return score(words[0], words[1], words[2], aoti ? "aoti" : "torchscript", strict);
+    const towerspec::Bundle bundle(words[0], at::kCPU, aoti ? "aoti" : "torchscript");
+    std::vector<towerspec::Surface> surfaces;
+    for (std::size_t i = 1; i < words.size(); i += 2) surfaces.push_back(bundle.surface(words[i]));
+    for (std::size_t i = 0; i < surfaces.size(); ++i) score(surfaces[i], words[2 + 2 * i], strict);
+    return 0;
   } catch (const towerspec::Error& error) {
     std::cerr << error.what() << '\n';
     return 1;

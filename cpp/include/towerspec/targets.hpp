@@ -18,16 +18,18 @@
 #include <vector>
 
 #include "towerspec/inputs.hpp"
+#include "towerspec/sharing.hpp"
 
 namespace towerspec {
 
 /// From a call's tensors to its predictions, both in the manifest's order; threads may share one.
 using Compute = std::function<std::vector<at::Tensor>(std::vector<at::Tensor>)>;
 
-/// A surface's TorchScript file. Throws c10::Error.
-inline Compute load_script(const std::filesystem::path& file, at::Device device) {
+/// A surface's TorchScript file, which shares its weights with those of the pool. Throws c10::Error.
+inline Compute load_script(const std::filesystem::path& file, at::Device device, Pool& pool) {
   auto loaded = torch::jit::load(file.string(), device);
   loaded.eval();
+  pool.share(*loaded.get_method("forward").graph());
   return [loaded](std::vector<at::Tensor> tensors) {
     // The compiler has optimised the graph. TorchScript's executor would do so again while it serves: hundreds of
     // milliseconds for the first calls, and more of them whenever shapes change. The switch is this thread's.

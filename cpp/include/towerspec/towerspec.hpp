@@ -64,7 +64,7 @@ class Surface {
   std::vector<std::string> outputs_;
 };
 
-/// A build folder.
+/// A build folder. Surfaces loaded from one share the weights that are the same in them.
 class Bundle {
  public:
   /// Reads the manifest; a surface is loaded when it is asked for. The target is `torchscript`, or `aoti` where the
@@ -108,7 +108,7 @@ class Bundle {
   Compute script(const json::Value& entry) const {
     const auto file = file_of(entry);
     try {
-      return load_script(file, device_);
+      return load_script(file, device_, *pool_);
     } catch (const c10::Error& error) {
       throw no_build("`" + file.filename().string() + "` is no TorchScript file: " + error.what_without_backtrace());
     }
@@ -163,6 +163,7 @@ class Bundle {
   at::Device device_;
   std::string target_;
   json::Value manifest_;
+  std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
 };
 
 }  // namespace towerspec

@@ -1,0 +1,54 @@
+// Surfaces of one process share their weights: what two files hold alike is kept once.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <cstddef>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace towerspec {
+
+/// The weights that are loaded so far, to give to later surfaces what is the same in them, bit for bit.
+class Pool {
+ public:
+  /// Puts tensors of the pool in place of a graph's constants that equal them; to be called before the first call.
+  void share(torch::jit::Graph& graph) {
+    const std::lock_guard<std::mutex> guard(lock_);
+    share(*graph.block());
+  }
+
+ private:
+  static constexpr std::size_t smallest = 4096;  // bytes; below that a tensor costs less than the look for its twin
+
+  void share(torch::jit::Block& block) {
+    using torch::jit::attr::value;
+    for (auto* node : block.nodes()) {
+      if (node->kind() == torch::jit::prim::Constant && node->hasAttribute(value) &&
+          node->kindOf(value) == torch::jit::AttributeKind::t) {
+        node->t_(value, one(node->t(value)));
+      }
+      for (auto* inner : node->blocks()) share(*inner);
+    }
+  }
+
+  at::Tensor one(const at::Tensor& x) {
+    if (x.layout() != at::kStrided || !x.is_cpu() || !x.is_contiguous() || x.nbytes() < smallest) return x;
+    for (const auto& other : held_) {
+      if (other.dtype() == x.dtype() && other.sizes() == x.sizes() &&
+          std::memcmp(other.const_data_ptr(), x.const_data_ptr(), x.nbytes()) == 0) {
+        return other;
+      }
+    }
+    held_.push_back(x);
+    return x;
+  }
+
+  std::mutex lock_;
+  std::vector<at::Tensor> held_;
+};
+
+}  // namespace towerspec
