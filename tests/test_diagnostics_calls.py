@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch._inductor import config as inductor
 
 import towerspec
 from tests.test_explanations import codes_of
@@ -290,6 +292,23 @@ def T610_other(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T611_compiler(_: pytest.MonkeyPatch) -> None:
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+        main(["compile", "small.tower", "-o", "build", "--target", "aoti"])
+
+
+@case
+def T612_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own words differ from version to version."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Could not guard on data-dependent expression Eq(u0, 1)\n\nand much more")
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    main(["compile", "small.tower", "-o", "build", "--target", "aoti"])
+
+
+@case
 def T613_too_far(_: pytest.MonkeyPatch) -> None:
     Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 20000,"))
     compile_spec(check("small.tower"), Path("build"), Options(level=3, cpu="any", max_error=1e-7))
@@ -315,6 +334,45 @@ def T701_version(_: pytest.MonkeyPatch) -> None:
     Path("build").mkdir()
     Path("build/manifest.json").write_text('{"format": 99}')
     towerspec.load("build")
+
+
+@case
+def T701_target(_: pytest.MonkeyPatch) -> None:
+    compile_spec(check("small.tower"), Path("build"))
+    main(["bench", "build"])
+
+
+def packaged(cpu: str) -> None:
+    """A build whose manifest says that it has packages for a kind of CPU."""
+    document = compile_spec(check("small.tower"), Path("build"))
+    for entry in document["surfaces"].values():
+        entry["targets"]["aoti"] = {"file": entry["file"], "sha256": entry["sha256"], "cpu": cpu}
+    Path("build/manifest.json").write_text(json.dumps(document))
+
+
+@case
+def T607_bench(_: pytest.MonkeyPatch) -> None:
+    packaged("DEFAULT")
+    main(["bench", "build", "--surface", "serch"])
+
+
+@case
+def T701_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged("AVX512")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    towerspec.load("build", target="aoti").surfaces["home"]
+
+
+@case
+def T701_device(_: pytest.MonkeyPatch) -> None:
+    packaged("DEFAULT")
+    towerspec.load("build", target="aoti", device="cuda").surfaces["home"]
+
+
+@case
+def T701_package(_: pytest.MonkeyPatch) -> None:
+    packaged("DEFAULT")
+    towerspec.load("build", target="aoti").surfaces["home"]
 
 
 @case

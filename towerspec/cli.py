@@ -42,6 +42,7 @@ _ELSEWHERE = {
     "simulate": "towerspec.train.commands_data:simulate",
     "compile": "towerspec.commands_compile:compile_",
     "diff": "towerspec.commands_diff:diff",
+    "bench": "towerspec.commands_bench:bench",
     "train": "towerspec.train.commands_train:train",
     "calibrate": "towerspec.train.commands_evaluate:calibrate",
     "evaluate": "towerspec.train.commands_evaluate:evaluate",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
+from towerspec.cpu import KINDS, this_cpu
+from towerspec.emit.rounding import MAX_ERROR
 from towerspec.terminal import JSON, SPEC, example, size, table
 from towerspec.watch import Watch
 
@@ -18,6 +21,7 @@ from towerspec.watch import Watch
     epilog=example(
         "towerspec compile ads.tower -o build/ads",
         "towerspec compile ads.tower -o build/ads --weights ads.safetensors",
+        "towerspec compile ads.tower -o build/ads --target aoti",
         "towerspec compile ads.tower --emit ops --surface search",
     ),
 )
@@ -33,7 +37,19 @@ from towerspec.watch import Watch
     show_default=True,
     metavar="LEVEL",
     help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
-    "request once; -O3 may change precision.",
+    "request once; -O3 rounds large linears and tables to fewer bits.",
+)
+@click.option(
+    "--cpu",
+    type=click.Choice(list(KINDS)),
+    help="Of -O3: which kind of CPU is to serve; this machine's without it. `any` keeps linears in float32.",
+)
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0.0),
+    default=MAX_ERROR,
+    show_default=True,
+    help="Of -O3: how far a prediction may be from the float64 reference's; beyond it the compile refuses.",
 )
 @click.option(
     "--weights",
@@ -45,6 +61,14 @@ from towerspec.watch import Watch
 )
 @click.option("--surface", "surfaces", multiple=True, metavar="NAME", help="Only this surface; may be repeated.")
 @click.option("--no-pass", "without", multiple=True, metavar="NAME", help="Leave a pass out; may be repeated.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    type=click.Choice(["torchscript", "aoti"]),
+    help="`aoti` adds an AOTInductor package and an exported program to each surface's TorchScript, which is always "
+    "made; it takes a C++ compiler, and most of a minute a surface.",
+)
 @click.option("--logits", is_flag=True, help="Serving graphs also return each head's raw logit.")
 @click.option("--fresh", is_flag=True, help="Compile also the surfaces that BUILD has already, unchanged.")
 @click.option("--timings", is_flag=True, help="Show the seconds of each stage.")
@@ -55,10 +79,13 @@ def compile_(
     spec: Path,
     out: Path | None,
     level: int,
+    cpu: str | None,
+    max_error: float,
     weights: Path | None,
     seed: int,
     surfaces: tuple[str, ...],
     without: tuple[str, ...],
+    targets: tuple[str, ...],
     logits: bool,
     fresh: bool,
     timings: bool,
@@ -72,16 +99,18 @@ def compile_(
         from towerspec.check import check
     checked = check(spec, watch)
     if emit == "ops":
-        _emit_ops(checked, level, surfaces, without)
+        _emit_ops(checked, level, surfaces, without, cpu or this_cpu())
         return
     if explain_passes:
-        _show_passes(checked, level, surfaces, without, as_json)
+        _show_passes(checked, level, surfaces, without, as_json, cpu or this_cpu())
         return
     if out is None:
         raise click.UsageError("Missing option '-o'.")
     with watch.stage("start"):
         from towerspec.emit.build import Options, compile_spec
-    options = Options(level, weights, seed, surfaces, without, logits, fresh)
+    options = Options(
+        level, weights, seed, surfaces, without, logits, fresh, targets, cpu=cpu or "", max_error=max_error
+    )
     count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
     with click.progressbar(
         length=count,
@@ -114,7 +143,24 @@ def _summary(document: dict[str, Any], out: Path) -> str:
         for name, s in surfaces.items()
     ]
     worst = max(s["verified"]["largest_difference"] for s in surfaces.values())
-    return f"{table(header, rows)}\nwrote {out}: each graph equals the float64 reference within {worst:.1g}"
+    said = [table(header, rows), *_precision(document)]
+    return "\n".join([*said, f"wrote {out}: each graph equals the float64 reference within {worst:.1g}"])
+
+
+def _precision(document: dict[str, Any]) -> list[str]:
+    """At -O3, what is stored in how many bits, in all surfaces together."""
+    said = [s["precision"] for s in document["surfaces"].values() if "precision" in s]
+    if not said:
+        return []
+    counts: dict[str, Counter[str]] = {"linears": Counter(), "tables": Counter()}
+    for entry in said:
+        for what, count in counts.items():
+            count.update(entry[what])
+    shown = [f"{what} {', '.join(f'{n} {name}' for name, n in count.items())}" for what, count in counts.items()]
+    note = "" if len(counts["linears"]) > 1 else "; no linear is large enough for fewer bits to pay"
+    if said[0]["cpu"] == "any":
+        note = "; linears stay in float32 where a CPU has neither AMX nor VNNI"
+    return [f"for a CPU with {said[0]['cpu']}: {'; '.join(shown)}{note}".replace("a CPU with any", "any CPU")]
 
 
 def _timings(seconds: dict[str, float]) -> str:
@@ -123,32 +169,37 @@ def _timings(seconds: dict[str, float]) -> str:
     return table(["stage", "seconds", "share"], [*rows, ["all", f"{whole:.3f}", ""]])
 
 
-def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...]) -> None:
+def _emit_ops(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], cpu: str) -> None:
     from towerspec.ir.printer import print_graph
     from towerspec.passes import check_names, optimise
 
     _, graph = checked.sound()
     check_names(graph, surfaces, without)
-    click.echo("\n".join(print_graph(optimise(graph, s, level, without)) for s in surfaces or graph.surfaces), nl=False)
+    made = [optimise(graph, surface, level, without, cpu=cpu) for surface in surfaces or graph.surfaces]
+    click.echo("\n".join(map(print_graph, made)), nl=False)
 
 
-def _show_passes(checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool) -> None:
+def _show_passes(
+    checked: Any, level: int, surfaces: tuple[str, ...], without: tuple[str, ...], as_json: bool, cpu: str
+) -> None:
     from towerspec.explain import explain_passes
     from towerspec.passes import check_names
 
     _, graph = checked.sound()
     check_names(graph, surfaces, without)
     names = surfaces or graph.surfaces
-    found = {name: explain_passes(checked, name, level, without) for name in names}
+    found = {name: explain_passes(checked, name, level, without, cpu) for name in names}
     if as_json:
         click.echo(json.dumps({"surfaces": found}, indent=2))
         return
     header = ["pass"] + [f"{what}/{row}" for what in ("ops", "FLOPs", "bytes") for row in ("request", "candidate")]
+    header.append("weights")
     for name, steps in found.items():
         rows = [
             [
                 s["pass"],
                 *(f"{s[what][row]:,}" for what in ("ops", "flops", "bytes") for row in ("request", "candidate")),
+                size(s["weights"]),
             ]
             for s in steps
         ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.cpu import this_cpu
-from towerspec.emit import constants, torchscript, vocabularies
+from towerspec.emit import aoti, constants, torchscript, vocabularies
 from towerspec.emit.folder import check_target, write
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name
@@ -26,6 +26,7 @@ from towerspec.emit.verify import (
     MANY,
     SHAPES,
     Case,
+    Served,
     make_cases,
     verify_rounded,
     verify_source,
@@ -52,6 +53,7 @@ class Options:
     without: tuple[str, ...] = ()  # passes to leave out
     logits: bool = False
     fresh: bool = False  # compile also what the earlier build has already
+    targets: tuple[str, ...] = ()  # beside TorchScript: "aoti"
     cpu: str = ""  # the kind that -O3 is for; empty for this machine's
     max_error: float = MAX_ERROR  # of -O3: how far an output may be from the reference
 
@@ -72,11 +74,14 @@ def compile_spec(
     Raises:
         SpecError: the spec has errors, the weights or vocabularies don't fit (T601 to T605, T610), a graph doesn't
             compute what the spec says (T606) or, rounded, is too far from it (T613), a surface or pass is unknown
-            (T607, T609), or `out` can't be written (T608).
+            (T607, T609), `out` can't be written (T608), or AOTInductor lacks a compiler, or can't compile a surface
+            (T611, T612).
     """
     model, graph = checked.sound()
     check_names(graph, options.surfaces, options.without)
     check_target(out)
+    if "aoti" in options.targets:
+        aoti.check_compiler()
     options = replace(options, cpu=options.cpu or this_cpu())
     watch = watch or Watch()
     progress("model.py")
@@ -110,6 +115,7 @@ class _Compile:
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
         self.keys = Keys(self.weights, _shown(options))
         self.cases = cache(self._cases)
+        self.verify_unrounded = cache(self._verify_unrounded)
         self.files: dict[str, bytes] = {"model.py": self.source.encode()}
 
     def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -161,36 +167,68 @@ class _Compile:
             folded, mine = constants.fold(optimised, self.wide)
         with self.watch.stage("print"):
             rendered = render_surface(folded, self.model.path, options.logits)
+        verify = partial(self._verify, surface, folded, mine, is_rounded(optimised))
         key = self.keys.of((sliced, optimised), rendered.source, [p.path for _, p in optimised.params])
         kept = self.earlier.find(surface, key) if key and not options.fresh else None
         if kept:
-            content, verified = kept.content, dict(kept.verified)
+            content, verified = kept.content, kept.entry["verified"]
         else:
-            content, verified = self._make(surface, folded, rendered, mine, is_rounded(optimised))
+            content, verified = self._make(surface, rendered, mine, verify)
         file, source = f"surfaces/{surface}.pt", rendered.source.encode()
         self.files[file], self.files[f"surfaces/{surface}.py"] = content, source
         entry = surface_entry(self.model, optimised, file, content, source, options.logits, self.known)
         if options.level >= 3:
             difference = verified["largest_difference"]
             entry["precision"] = precision_entry(optimised, options.cpu, options.max_error, difference)
+        if "aoti" in options.targets:
+            entry["targets"]["aoti"] = self._ahead(key, folded, entry["inputs"], mine, verify)
         return {**entry, "verified": verified, "key": key}
 
+    def _ahead(
+        self,
+        key: str,
+        folded: Graph,
+        inputs: Sequence[Mapping[str, Any]],
+        mine: Mapping[str, Tensor],
+        verify: aoti.Verify,
+    ) -> dict[str, Any]:
+        """What the manifest says of a surface's package and program, made unless the earlier build has them."""
+        surface = folded.surface or ""
+        made = aoti.kept(self.earlier, surface, key) if key and not self.options.fresh else None
+        if made is None:
+            with self.watch.stage("AOTInductor"):
+                made = aoti.compile_ahead(folded, self.model.path, self.options.logits, inputs, mine, verify)
+        self.files.update(made.files(surface))
+        return made.entry(surface)
+
     def _make(
-        self, surface: str, folded: Graph, rendered: Rendered, mine: Mapping[str, Tensor], rounded: bool
+        self, surface: str, rendered: Rendered, mine: Mapping[str, Tensor], verify: aoti.Verify
     ) -> tuple[bytes, dict[str, Any]]:
         """The frozen file of a surface, verified, and what that found."""
         with self.watch.stage("TorchScript"):
             eager = _eager(surface, rendered, mine)
             content = torchscript.to_bytes(torchscript.freeze(eager))
             served = torchscript.from_bytes(content)  # what is verified is what the file holds
-        cases = self.cases(surface)
+        error = verify(rendered, eager, served)
+        return content, {"calls": len(self.cases(surface)), "largest_difference": float(f"{error:.3g}")}
+
+    def _verify(
+        self,
+        surface: str,
+        folded: Graph,
+        mine: Mapping[str, Tensor],
+        rounded: bool,
+        rendered: Rendered,
+        eager: nn.Module,
+        served: Served,
+    ) -> float:
+        """The largest difference of a surface's source and file from the reference."""
+        sliced, cases = self.slices[surface], self.cases(surface)
         with self.watch.stage("verify"):
-            if rounded:
-                self._verify_unrounded(surface)
-                error = verify_rounded(self.slices[surface], served, cases, self.options.max_error)
-            else:
-                error = verify_surface(self.slices[surface], folded, rendered, eager, served, cases, mine)
-        return content, {"calls": len(cases), "largest_difference": float(f"{error:.3g}")}
+            if not rounded:
+                return verify_surface(sliced, folded, rendered, eager, served, cases, mine)
+            self.verify_unrounded(surface)
+            return verify_rounded(sliced, served, cases, self.options.max_error)
 
     def _verify_unrounded(self, surface: str) -> None:
         """Checks, in float64, all that a surface in fewer bits is before its numbers are rounded."""

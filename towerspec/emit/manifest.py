@@ -105,6 +105,7 @@ def surface_entry(
         "flops": {"request": cost.request_flops, "candidate": cost.candidate_flops},
         "bytes": cost.bytes,
         "file_bytes": len(content),
+        "targets": {"torchscript": {"file": file, "sha256": digest(content)}},
     }
 
 
@@ -117,7 +118,7 @@ def manifest(
     unified: dict[str, Any],
     surfaces: dict[str, Any],
 ) -> dict[str, Any]:
-    """The whole manifest; nothing in it depends on when or where the compile ran."""
+    """The whole manifest; nothing in it depends on when or where the compile ran, but for AOTInductor's packages."""
     return {
         "format": FORMAT,
         "model": model.name,

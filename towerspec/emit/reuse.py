@@ -21,10 +21,10 @@ from towerspec.ir.printer import print_op
 
 @dataclass(frozen=True)
 class Kept:
-    """A file of an earlier build, and what was measured when it was verified."""
+    """A file of an earlier build, and what its manifest says of it."""
 
     content: bytes
-    verified: Mapping[str, Any]
+    entry: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,22 @@ class Earlier:
         entries = {**surfaces, "": document.get("unified")} if isinstance(surfaces, dict) else {}
         return Earlier(folder, {name: e for name, e in entries.items() if isinstance(e, dict)})
 
-    def find(self, surface: str, key: str) -> Kept | None:
-        """The file of a surface (or of all, as ``""``) that was made from the same things, if it is whole."""
+    def find(self, surface: str, key: str, *inside: str) -> Kept | None:
+        """The file of a surface (or of all, as ``""``) that was made from the same things, if it is whole.
+
+        `inside` leads from the surface's entry in the manifest to that of another of its files.
+        """
         entry = self.entries.get(surface, {})
         if entry.get("key") != key:
             return None
+        for word in inside:
+            entry = entry.get(word, {})
         try:
             content = (self.folder / entry["file"]).read_bytes()
-        except OSError:
+        except (OSError, KeyError):
             return None
         whole = hashlib.sha256(content).hexdigest() == entry["sha256"]
-        return Kept(content, entry.get("verified", {})) if whole else None
+        return Kept(content, entry) if whole else None
 
 
 class Keys:

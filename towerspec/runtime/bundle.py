@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from torch.jit._fuser import optimized_execution
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.runtime.inputs import NO_VOCABULARIES, prepare
+from towerspec.runtime.packages import Package, runs_here
 from towerspec.runtime.samples import draw, sample
 from towerspec.runtime.sharing import Pool
 from towerspec.runtime.vocabulary import Vocabulary
+
+TORCHSCRIPT = "torchscript"  # the target that every build has
 
 
 class Surface:
@@ -33,7 +36,7 @@ class Surface:
         self,
         name: str,
         entry: Mapping[str, Any],
-        module: torch.jit.ScriptModule,
+        module: Callable[..., Sequence[Tensor]],
         vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
     ) -> None:
         self.name, self.entry, self.module, self.vocabularies = name, entry, module, vocabularies
@@ -88,8 +91,8 @@ class Surface:
 class Surfaces(Mapping[str, Surface]):
     """The surfaces of a build by name, each loaded when it is first asked for."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str) -> None:
-        self._folder, self._manifest, self._device = folder, manifest, device
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str, target: str) -> None:
+        self._folder, self._manifest, self._device, self._target = folder, manifest, device, target
         self._loaded: dict[str, Surface] = {}
         self._vocabularies: dict[str, Vocabulary] = {}  # surfaces share them
         self._pool = Pool()
@@ -114,8 +117,12 @@ class Surfaces(Mapping[str, Surface]):
             raise KeyError(
                 f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
             )
-        module = load_script(self._folder / entry["file"], entry["sha256"], self._device)
-        self._pool.share(module)
+        module: Callable[..., Sequence[Tensor]]
+        if self._target == TORCHSCRIPT:
+            module = load_script(self._folder / entry["file"], entry["sha256"], self._device)
+            self._pool.share(module)
+        else:
+            module = load_package(self._folder, entry, self._device)
         return Surface(name, entry, module, self._vocabularies_of(entry))
 
     def _vocabularies_of(self, entry: Mapping[str, Any]) -> dict[str, Vocabulary]:
@@ -130,9 +137,9 @@ class Surfaces(Mapping[str, Surface]):
 class Bundle:
     """A loaded build: its manifest, and its surfaces by name."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], device: str = "cpu") -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], device: str = "cpu", target: str = TORCHSCRIPT) -> None:
         self.folder, self.manifest = folder, manifest
-        self.surfaces: Mapping[str, Surface] = Surfaces(folder, manifest, device)
+        self.surfaces: Mapping[str, Surface] = Surfaces(folder, manifest, device, target)
         self._device = device
 
     def unified(self) -> torch.jit.ScriptModule:
@@ -140,11 +147,11 @@ class Bundle:
         return load_script(self.folder / "unified.pt", self.manifest["files"]["unified.pt"], self._device)
 
 
-def load(build: str | Path, device: str = "cpu") -> Bundle:
-    """Loads a build folder.
+def load(build: str | Path, device: str = "cpu", target: str = TORCHSCRIPT) -> Bundle:
+    """Loads a build folder: its surfaces' TorchScript, or with `target="aoti"` their AOTInductor packages.
 
     Raises:
-        SpecError: the folder holds no build, or one that this version can't read (T701).
+        SpecError: the folder holds no build, one that this version can't read, or none for the target (T701).
     """
     folder = Path(build)
     try:
@@ -155,7 +162,27 @@ def load(build: str | Path, device: str = "cpu") -> Bundle:
         raise _no_build(folder, "its manifest.json is not valid") from error
     if not isinstance(manifest, dict) or manifest.get("format") != 1:
         raise _no_build(folder, "its manifest has a format that this version of towerspec doesn't know")
-    return Bundle(folder, manifest, device)
+    targets = {TORCHSCRIPT, *(t for entry in manifest["surfaces"].values() for t in entry.get("targets", {}))}
+    if target not in targets:
+        why = f"it has no target `{target}`; its targets are {listing(sorted(targets))}"
+        raise _no_build(folder, why, "make one with `towerspec compile --target aoti`")
+    return Bundle(folder, manifest, device, target)
+
+
+def load_package(folder: Path, entry: Mapping[str, Any], device: str) -> Package:
+    """A surface's package, if it is the one that the manifest names and this machine can run it."""
+    made = entry["targets"]["aoti"]
+    path = folder / made["file"]
+    read_checked(path, {path.name: made["sha256"]})
+    if torch.device(device).type != "cpu":
+        raise _no_build(folder, f"`{path.name}` was compiled for the CPU, not for `{device}`", "leave `target` out")
+    if not runs_here(made["cpu"]):
+        here = torch.backends.cpu.get_cpu_capability()
+        raise _no_build(folder, f"`{path.name}` was compiled for {made['cpu']}, and this machine's CPU has {here}")
+    try:
+        return Package(path, entry["inputs"])
+    except RuntimeError as error:
+        raise _no_build(folder, f"`{path.name}` can't be loaded: {str(error).splitlines()[0]}") from error
 
 
 def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
@@ -178,7 +205,5 @@ def read_checked(path: Path, digests: Mapping[str, str]) -> bytes:
     return content
 
 
-def _no_build(folder: Path, why: str) -> SpecError:
-    return SpecError(
-        Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help="make one with `towerspec compile`")
-    )
+def _no_build(folder: Path, why: str, help: str = "make one with `towerspec compile`") -> SpecError:
+    return SpecError(Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help=help))
