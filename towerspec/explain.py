@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from towerspec.check import Checked
+from towerspec.cpu import this_cpu
 from towerspec.ir.cost import graph_cost
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Input, Param
@@ -21,7 +22,7 @@ def explain_table(checked: Checked, level: int = 2) -> dict[str, dict[str, Any]]
     _, graph = checked.sound()
     rows: dict[str, dict[str, Any]] = {}
     for surface in graph.surfaces:
-        sliced = optimise(graph, surface, level)
+        sliced = optimise(graph, surface, level, cpu=this_cpu())
         cost = graph_cost(sliced)
         rows[surface] = {
             "inputs": [i.feature for _, i in sliced.inputs],
