@@ -150,11 +150,10 @@ class _Compile:
         shapes = {name: list(tensor.shape) for name, tensor in sorted(self.weights.items())}
         return {"source": source, "parameters": shapes}
 
-    def _cases(self, surface: str) -> list[Case]:
+    def _cases(self, surface: str, shapes: tuple[tuple[int, ...], ...] = SHAPES) -> list[Case]:
         """Generated inputs, and what the reference gives for them; only for what is to be verified."""
         sliced = self.slices[surface]
         with self.watch.stage("reference"):
-            shapes = (MANY, *SHAPES) if self.options.level >= 3 else SHAPES
             return make_cases(sliced, surface_inputs(self.model, sliced), self.wide, self.options.seed, shapes)
 
     # ---- a surface -----------------------------------------------------------------------------
@@ -228,6 +227,8 @@ class _Compile:
             if not rounded:
                 return verify_surface(sliced, folded, rendered, eager, served, cases, mine)
             self.verify_unrounded(surface)
+        cases = [*cases, *self.cases(surface, (MANY,))]
+        with self.watch.stage("verify"):
             return verify_rounded(sliced, served, cases, self.options.max_error)
 
     def _verify_unrounded(self, surface: str) -> None:
