@@ -9,7 +9,11 @@ _PAIRS = {")": "(", "]": "["}
 
 
 def wrap_source(source: str) -> str:
-    """The source with no statement wider than the page, as long as there is a bracket to break it at."""
+    """The source with no statement wider than the page.
+
+    >>> wrap_source(f"x = {'a' * 60} * {'b' * 60}  # [N]").splitlines()[::2]
+    ['x = (', ')  # [N]']
+    """
     return "\n".join(part for line in source.split("\n") for part in _wrapped(line))
 
 
@@ -22,12 +26,20 @@ def _wrapped(line: str) -> list[str]:
     code, mark, comment = text.partition("  # ")
     if code.startswith("return ") and _opening(code) is None:
         code = f"return ({code.removeprefix('return ')})"
-    *lines, last = _broken(code, indent)
+    if _opening(code) is None and len(indent + code) > WIDTH:
+        target, equals, value = code.partition(" = ")
+        lines, last = [f"{indent}{target}{equals}(", f"{indent}    {value}"], f"{indent})"
+    else:
+        *lines, last = _broken(code, indent)
     return [*lines, _fitted(f"{last}{mark}{comment}")]
 
 
 def _fitted(line: str) -> str:
-    return line if len(line) <= WIDTH or "  # " not in line else f"{line[: WIDTH - 1].rstrip()}…"
+    """The line with as much of its comment as there is room for."""
+    code = line.partition("  # ")[0]
+    if len(line) <= WIDTH or code == line:
+        return line
+    return code if len(code) + len("  # …") > WIDTH else f"{line[: WIDTH - 1].rstrip()}…"
 
 
 def _broken(code: str, indent: str) -> list[str]:
