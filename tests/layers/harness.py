@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from towerspec.emit import constants, python, reference, torchscript
+from towerspec.emit import aoti, constants, python, reference, torchscript
 from towerspec.ir.builder import Builder, Scope, Sequence, Value
 from towerspec.ir.cost import op_flops
 from towerspec.ir.graph import Graph, Output
@@ -124,6 +124,24 @@ def serve(layer: Layer, *inputs: Array, level: int = 2, cpu: str = "any") -> tup
     with torch.no_grad():
         served = scripted(*(feed[i.feature] for _, i in graph.inputs))[0]
     return served.numpy(), reference.run(graph, feed, params, len(feed["x0"]))[graph.outputs[0].prediction].numpy()
+
+
+def exported(layer: Layer, *inputs: Array, rows: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For the first so many rows: the result of the layer's exported program, in float32, and the reference's."""
+    lowered = lower(layer, inputs)
+    graph, feed = optimise(lowered.graph, "search"), _feed(inputs)
+    params = {p.path: torch.from_numpy(_random(p)).float() for _, p in graph.params}
+    feed = {name: x.float() if x.is_floating_point() else x for name, x in feed.items()}
+    module = torchscript.load_source(python.render_surface(graph, "test.tower", traceable=True).source, "search")
+    model = torchscript.fill(module.Search(), params).eval().requires_grad_(False)
+    names = [i.feature for _, i in graph.inputs]
+    program = aoti.export(model, [{"shape": ["N"]}] * len(names), [feed[name] for name in names]).module()
+    found = []
+    for count in rows:
+        some = {name: feed[name][:count] for name in names}
+        wanted = reference.run(graph, some, params, count)[graph.outputs[0].prediction]
+        found.append((program(*some.values())[0].numpy(), wanted.numpy()))
+    return found
 
 
 def gradient(layer: Layer, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
