@@ -153,6 +153,12 @@ def test_torch_alone_loads_it_and_saves_it_again(build: Path, tmp_path: Path) ->
         assert torch.equal(x, y)
 
 
+def test_surfaces_of_a_process_hold_the_trunk_once(build: Path) -> None:
+    home, search = (dict(s.module.named_buffers()) for s in towerspec.load(build).surfaces.values())
+    assert len(home) == len(search) == LINEARS[build.name].get("bfloat16", 0)
+    assert all(any(x is y for y in search.values()) for x in home.values())  # these are constants in other kinds' files
+
+
 def test_two_processes_give_the_same_bytes(spec: Path, tmp_path: Path) -> None:
     found = []
     for name in ("one", "two"):

@@ -25,17 +25,25 @@ class Pool:
         """Puts tensors of the pool in place of those equal to them, bit for bit; to be called before the first call."""
         for node in _constants(module.graph):
             node.t_("value", self._one(node.t("value")))
+        for part in module.modules():
+            for name, x in part.named_buffers(recurse=False):  # weights that loading laid out for the CPU
+                setattr(part, name, self._one(x))
 
     def _one(self, x: Tensor) -> Tensor:
-        if x.layout != torch.strided or x.is_quantized or x.numel() * x.element_size() < _SMALLEST:
+        plain = _plain(x)
+        if plain.layout != torch.strided or x.is_quantized or x.numel() * x.element_size() < _SMALLEST:
             return x
-        alike = self._held.setdefault((x.dtype, x.device, x.shape, x.stride()), [])
-        whole = _bits(x)
+        alike = self._held.setdefault((x.layout, x.dtype, x.device, x.shape, plain.stride()), [])
+        whole = _bits(plain)
         for other in alike:
-            if torch.equal(_bits(other), whole):  # as bits, since NaN is not equal to itself
+            if torch.equal(_bits(_plain(other)), whole):  # as bits, since NaN is not equal to itself
                 return other
         alike.append(x)
         return x
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.to_dense() if x.is_mkldnn else x
 
 
 def _bits(x: Tensor) -> Tensor:

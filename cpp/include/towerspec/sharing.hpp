@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <cstddef>
@@ -15,10 +16,13 @@ namespace towerspec {
 /// The weights that are loaded so far, to give to later surfaces what is the same in them, bit for bit.
 class Pool {
  public:
-  /// Puts tensors of the pool in place of a graph's constants that equal them; to be called before the first call.
-  void share(torch::jit::Graph& graph) {
+  /// Puts tensors of the pool in place of a module's weights that equal them; to be called before the first call.
+  void share(const torch::jit::Module& module) {
     const std::lock_guard<std::mutex> guard(lock_);
-    share(*graph.block());
+    share(*module.get_method("forward").graph()->block());
+    for (auto part : module.modules()) {  // weights that loading laid out for the CPU are no constants of the graph
+      for (const auto& buffer : part.named_buffers(false)) part.setattr(buffer.name, one(buffer.value));
+    }
   }
 
  private:
@@ -36,16 +40,19 @@ class Pool {
   }
 
   at::Tensor one(const at::Tensor& x) {
-    if (x.layout() != at::kStrided || !x.is_cpu() || !x.is_contiguous() || x.nbytes() < smallest) return x;
+    const at::Tensor whole = plain(x);
+    if (whole.layout() != at::kStrided || !whole.is_cpu() || !whole.is_contiguous() || whole.nbytes() < smallest) return x;
     for (const auto& other : held_) {
-      if (other.dtype() == x.dtype() && other.sizes() == x.sizes() &&
-          std::memcmp(other.const_data_ptr(), x.const_data_ptr(), x.nbytes()) == 0) {
+      if (other.layout() == x.layout() && other.dtype() == x.dtype() && other.sizes() == x.sizes() &&
+          std::memcmp(plain(other).const_data_ptr(), whole.const_data_ptr(), whole.nbytes()) == 0) {
         return other;
       }
     }
     held_.push_back(x);
     return x;
   }
+
+  static at::Tensor plain(const at::Tensor& x) { return x.is_mkldnn() ? x.to_dense() : x; }
 
   std::mutex lock_;
   std::vector<at::Tensor> held_;

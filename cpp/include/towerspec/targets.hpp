@@ -29,7 +29,7 @@ using Compute = std::function<std::vector<at::Tensor>(std::vector<at::Tensor>)>;
 inline Compute load_script(const std::filesystem::path& file, at::Device device, Pool& pool) {
   auto loaded = torch::jit::load(file.string(), device);
   loaded.eval();
-  pool.share(*loaded.get_method("forward").graph());
+  pool.share(loaded);
   return [loaded](std::vector<at::Tensor> tensors) {
     // The compiler has optimised the graph. TorchScript's executor would do so again while it serves: hundreds of
     // milliseconds for the first calls, and more of them whenever shapes change. The switch is this thread's.
