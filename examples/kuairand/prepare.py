@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import past
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -29,9 +30,8 @@ DATA = Path(os.environ.get("KUAIRAND_DIR") or REPO.parent / "shared" / "data" / 
 KEYS = ["user_id", "video_id", "time_ms"]  # what makes an impression one
 REACTIONS = ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter"]
 OUTCOMES = {*REACTIONS, "play_time_ms", "profile_stay_time", "comment_stay_time"}  # known after the impression alone
+WHO_AND_WHEN = ["surface", "request", "user_id", "video_id", "time_ms", "date"]
 SPLITS = {"train": (0, 20220502), "calibrate": (20220503, 20220503), "test": (20220504, 99999999)}  # dates, inclusive
-HOUR = 3_600_000
-UTC_PLUS_8 = 8 * HOUR
 
 Log = dict[str, np.ndarray]
 
@@ -59,10 +59,11 @@ def prepare(data: Path, model: Model, gap_minutes: float = 30.0) -> Iterator[tup
     raw = read(data)
     log = deduplicate(raw.log)
     log["surface"] = surfaces_of(log["tab"], list(model.surfaces))
-    log = take(log, log["surface"] != "")  # the spec may leave out the rare places
     # `hourmin` is when the row was logged, up to an hour after the video was shown.
-    log["hour"] = (log["time_ms"] + UTC_PLUS_8) // HOUR % 24
+    log["hour"] = past.shown_hour(log) % 24
     log["request"] = requests_of(log, gap_minutes)
+    log |= known_before(raw, log)  # of all places, whichever the spec has
+    log = take(log, log["surface"] != "")  # the spec may leave out the rare places
     log = take(log, np.lexsort((log["time_ms"], log["request"], log["surface"])))
     for name, (first, last) in SPLITS.items():
         yield name, assemble(model, raw, take(log, (log["date"] >= first) & (log["date"] <= last)))
@@ -70,7 +71,9 @@ def prepare(data: Path, model: Model, gap_minutes: float = 30.0) -> Iterator[tup
 
 def assemble(model: Model, raw: Raw, log: Log) -> pa.Table:
     """One split: who and when, the features by the spec's names, and the labels by its heads' names."""
-    table: dict[str, Any] = {name: log[name] for name in ("surface", "request", "user_id", "time_ms", "date")}
+    table: dict[str, Any] = {
+        name: log[name] for name in ("surface", "request", "user_id", "video_id", "time_ms", "date")
+    }
     columns = Columns(raw, log)
     for feature in model.features.values():
         table[feature.name] = encode(feature.kind, columns[feature.name])
@@ -93,29 +96,33 @@ class Raw:
 
 
 def read(data: Path) -> Raw:
-    """Reads a folder of raw files, of this excerpt or of the full release."""
-    log = pyarrow.csv.read_csv(_find(data, "log_standard_*.csv*"))
+    """Reads a folder of raw files, of this excerpt or of the full release, whose log is in several."""
+    log = pa.concat_tables(pyarrow.csv.read_csv(path) for path in _find(data, "log_standard_*.csv*"))
     tags_are_text = pyarrow.csv.ConvertOptions(column_types={"tag": pa.string()})
-    videos = pyarrow.csv.read_csv(_find(data, "video_features_basic_*.csv*"), convert_options=tags_are_text)
+    videos = pyarrow.csv.read_csv(_one(data, "video_features_basic_*.csv*"), convert_options=tags_are_text)
     authors = np.unique(videos["author_id"].to_numpy(), return_inverse=True)[1]
     tags = [[int(tag) for tag in (text or "").split(",") if tag] for text in videos["tag"].to_pylist()]
     videos = videos.drop_columns("tag").append_column("tag", pa.array(tags, pa.list_(pa.int64())))
-    sequences = pq.read_table(_find(data, "user_sequences*.parquet"))
+    sequences = pq.read_table(_one(data, "user_sequences*.parquet"))
     for name in ("like", "long_watch"):
         sequences = sequences.append_column(f"{name}_len", pc.list_value_length(sequences[f"{name}_seq"]))
     return Raw(
         {name: log[name].to_numpy() for name in log.column_names},
-        pyarrow.csv.read_csv(_find(data, "user_features_*.csv*")).sort_by("user_id"),
+        pyarrow.csv.read_csv(_one(data, "user_features_*.csv*")).sort_by("user_id"),
         videos.append_column("author", pa.array(authors)).sort_by("video_id"),
         sequences.sort_by("user_id"),
     )
 
 
-def _find(data: Path, pattern: str) -> Path:
+def _find(data: Path, pattern: str) -> list[Path]:
     found = sorted(data.glob(pattern))
     if not found:
         raise SystemExit(f"there is no {pattern} in {data}; name the folder with --data or KUAIRAND_DIR")
-    return found[0]
+    return found
+
+
+def _one(data: Path, pattern: str) -> Path:
+    return _find(data, pattern)[0]
 
 
 def take(log: Log, rows: np.ndarray) -> Log:
@@ -163,6 +170,27 @@ def requests_of(log: Log, gap_minutes: float) -> np.ndarray:
     return request
 
 
+def known_before(raw: Raw, log: Log) -> Log:
+    """Counters of the log so far, and of the histories, by row; `past.NAMES` are their names."""
+    videos = raw.videos["video_id"].to_numpy()
+    author, tag = np.zeros((2, int(videos.max()) + 1), dtype=np.int64)  # by video
+    author[videos] = raw.videos["author"].to_numpy()
+    tag[videos] = [tags[0] + 1 if tags else 0 for tags in raw.videos["tag"].to_pylist()]
+    keyed = {**log, "author": author[log["video_id"]], "first_tag": tag[log["video_id"]]}
+    ended = history_of(raw, log).is_valid().to_numpy(zero_copy_only=False)
+    return past.counters(keyed) | past.histories(log, raw.sequences, author, tag, ended)
+
+
+def history_of(raw: Raw, log: Log) -> pa.Array:
+    """Where each row's history stands among the sequences; null where there is none that ended before its request.
+
+    Histories end before the log begins, but for those of a few users: on such a request they hold the future.
+    """
+    at = _positions(raw.sequences["user_id"], log["user_id"])
+    ended = pc.less(pc.take(raw.sequences["last_time_ms"], at), pa.array(_starts(log)))
+    return pc.if_else(pa.array(ended.to_numpy(zero_copy_only=False)), at, None)
+
+
 # ---- columns -----------------------------------------------------------------------------------
 
 
@@ -170,16 +198,11 @@ class Columns:
     """What is known of each row before the outcome, by column."""
 
     def __init__(self, raw: Raw, log: Log) -> None:
-        self.log = {name: log[name] for name in ("user_id", "video_id", "tab", "hour")}
-        user = _positions(raw.users["user_id"], log["user_id"])
-        history = _positions(raw.sequences["user_id"], log["user_id"])
-        # Histories end before the log begins, but for those of a few users: on such a request they hold the future.
-        known = pc.less(pc.take(raw.sequences["last_time_ms"], history), pa.array(_starts(log)))
-        history = pc.if_else(pa.array(known.to_numpy(zero_copy_only=False)), history, None)
+        self.log = {name: log[name] for name in ("user_id", "video_id", "tab", "hour", *past.NAMES)}
         self.tables = [
-            (raw.users, user),
+            (raw.users, _positions(raw.users["user_id"], log["user_id"])),
             (raw.videos, _positions(raw.videos["video_id"], log["video_id"])),
-            (raw.sequences.drop_columns(["user_id", "last_time_ms"]), history),
+            (raw.sequences.drop_columns(["user_id", "last_time_ms"]), history_of(raw, log)),
         ]
 
     def __getitem__(self, name: str) -> pa.Array:

@@ -69,12 +69,12 @@ def test_calls_hold_whole_requests(build: Path, splits: dict[str, pa.Table], mon
     made = list(rows.calls())
     counts = np.concatenate([call[COUNTS] for call in made])
     assert counts.tolist() == np.unique(rows.request, return_counts=True)[1].tolist()
-    assert max(len(call["video_id"]) for call in made) <= 100
+    assert max(len(call["video_rows"]) for call in made) <= 100
     for call in made:
         assert len(call["hour"]) == len(call[COUNTS])
         assert list(call) == [entry["name"] for entry in surface.inputs]
-    videos = np.concatenate([call["video_id"] for call in made])
-    assert videos.tolist() == rows.columns["video_id"].tolist()
+    counted = np.concatenate([call["video_rows"] for call in made])
+    assert counted.tolist() == rows.columns["video_rows"].tolist()
     assert len(list(rows.calls(alone=True))) == len(made)
 
 

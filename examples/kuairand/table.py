@@ -1,0 +1,114 @@
+"""The comparison's tables, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from measures import mean_auc
+from methods import SURFACES, TASKS
+
+Result = dict[str, Any]
+LARGE, LOW, HIGH = 5000, 0.01, 0.02  # rows from which an ECE is held to `LOW`, and over `HIGH` to its half
+
+
+def markdown(results: Sequence[Result], titles: Mapping[str, str]) -> str:
+    """All tables: the mean over seeds, and the spread as the standard deviation between them."""
+    by = {name: [r for r in results if r["method"] == name] for name in titles}
+    by = {titles[name]: runs for name, runs in by.items() if runs}
+    return (
+        "\n\n".join(
+            [
+                "Mean AUC of the five surfaces.\n\n" + overview(by),
+                *(f"`{task}`: AUC by surface.\n\n{by_surface(by, task)}" for task in TASKS),
+                "Log loss after calibration, and the mean ECE over surfaces before and after.\n\n" + calibration(by),
+                f"ECE before → after calibration of {next(iter(by))}.\n\n" + errors(next(iter(by.values()))),
+            ]
+        )
+        + "\n"
+    )
+
+
+def overview(by: Mapping[str, Sequence[Result]]) -> str:
+    """A line for each method: the mean per-surface AUC of each task, epochs, and seconds of training."""
+    lines = []
+    for title, runs in by.items():
+        means = [spread([mean_auc(run["surfaces"], task) for run in runs]) for task in TASKS]
+        epochs = runs[0]["epochs"]
+        trees = ", ".join(str(n) for n in epochs.values()) if isinstance(epochs, dict) else ""
+        seconds = f"{np.mean([run['seconds']['cpu'] for run in runs]):.0f}"
+        lines.append([title, *means, f"{trees} trees" if trees else str(epochs), seconds])
+    return table(["", *(f"`{task}`" for task in TASKS), "epochs", "CPU seconds"], lines)
+
+
+def by_surface(by: Mapping[str, Sequence[Result]], task: str) -> str:
+    """A line for each method: one task's AUC on each surface."""
+    first = next(iter(by.values()))[0]["surfaces"]
+    heads = [f"{s} ({first[s][task]['positives']:,} of {first[s][task]['rows']:,})" for s in SURFACES]
+    lines = [[title, *(_over(runs, s, lambda m: m[task]["auc"]) for s in SURFACES)] for title, runs in by.items()]
+    return table(["", *heads], lines)
+
+
+def calibration(by: Mapping[str, Sequence[Result]]) -> str:
+    """A line for each method: the mean over surfaces of log loss and ECE, by task."""
+
+    def mean(runs: Sequence[Result], task: str, name: str) -> float:
+        return float(np.mean([run["surfaces"][s][task][name] for run in runs for s in SURFACES]))
+
+    lines = [
+        [
+            title,
+            *(f"{mean(runs, task, 'log_loss_after'):.4f}" for task in TASKS),
+            *(f"{mean(runs, task, 'ece_before'):.4f} → {mean(runs, task, 'ece_after'):.4f}" for task in TASKS),
+        ]
+        for title, runs in by.items()
+    ]
+    return table(["", *(f"`{t}` log loss" for t in TASKS), *(f"`{t}` ECE" for t in TASKS)], lines)
+
+
+def errors(runs: Sequence[Result]) -> str:
+    """Of one method, the ECE by surface and task, and what perfect predictions would have by chance."""
+    lines = []
+    for surface in SURFACES:
+        cells = []
+        for task in TASKS:
+            found = [run["surfaces"][surface][task] for run in runs]
+            before, after, chance = (
+                float(np.mean([m[k] for m in found])) for k in ("ece_before", "ece_after", "ece_by_chance")
+            )
+            rows = found[0]["rows"]
+            met = "" if meets(rows, before, after) else " **missed**"
+            cells.append(f"{before:.4f} → {after:.4f} ({chance:.4f}){met}")
+        lines.append([f"{surface} ({rows:,} rows)", *cells])
+    return table(["", *(f"`{task}` (by chance)" for task in TASKS)], lines)
+
+
+def meets(rows: int, before: float, after: float) -> bool:
+    """Whether an ECE is as low as is aimed at.
+
+    >>> [meets(9000, 0.03, 0.012), meets(9000, 0.012, 0.009), meets(500, 0.03, 0.014), meets(500, 0.019, 0.02)]
+    [False, True, True, True]
+    """
+    return (rows < LARGE or after < LOW) and (before <= HIGH or after <= before / 2)
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and standard deviation.
+
+    >>> spread([0.7, 0.72])
+    '0.7100 ± 0.0141'
+    """
+    found = list(values)
+    return f"{np.mean(found):.4f}" + (f" ± {np.std(found, ddof=1):.4f}" if len(found) > 1 else "")
+
+
+def _over(runs: Sequence[Result], surface: str, of: Callable[[Any], float | None]) -> str:
+    values = [x for run in runs if (x := of(run["surfaces"][surface])) is not None]
+    return spread(values) if values else "undefined"
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is text."""
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *lines])
