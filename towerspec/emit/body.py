@@ -153,8 +153,7 @@ class Writer:
         merge = step.ops[0].prim
         assert isinstance(merge, Merge)
         key = self.operand(step.ops[0].inputs[0], names)
-        first = self.plan.captured((*step.place, f"{merge.branch}={merge.arms[0][0]}"))
-        like = next(self.name(i, names) for i in first if self.graph.by_id[i].type.dtype == "float")
+        like = self._like(self.plan.captured((*step.place, f"{merge.branch}={merge.arms[0][0]}")), names)
         lines = []
         for op in step.ops:
             target = self.name(op.id, names)
@@ -165,6 +164,14 @@ class Writer:
                 step, label, f"rows_with({key}, {list(ids)})" if ids else f"rows_without({key}, {listed})", names
             )
         return lines
+
+    def _like(self, captured: Sequence[str], names: Names) -> str:
+        """A value of float32, or none of its rows made that, for what an arm's result looks like."""
+        types = {i: self.graph.by_id[i].type.dtype for i in captured}
+        for id_ in captured:
+            if types[id_] == "float":
+                return self.name(id_, names)
+        return next(f"{self.name(i, names)}[:0].to(torch.float32)" for i in captured if types[i] == "bf16")
 
     def _arm(self, step: Step, label: str, rows: str, names: Names) -> list[str]:
         place = (*step.place, f"{step.branch}={label}")

@@ -13,6 +13,8 @@ def wrap_source(source: str) -> str:
 
     >>> wrap_source(f"x = {'a' * 60} * {'b' * 60}  # [N]").splitlines()[::2]
     ['x = (', ')  # [N]']
+    >>> wrap_source(f"{'a' * 100}=tensor([2], dtype=torch.bfloat16),").splitlines()[1:]
+    ['    [2],', '    dtype=torch.bfloat16,', '),']
     """
     return "\n".join(part for line in source.split("\n") for part in _wrapped(line))
 
@@ -26,12 +28,14 @@ def _wrapped(line: str) -> list[str]:
     code, mark, comment = text.partition("  # ")
     if code.startswith("return ") and _opening(code) is None:
         code = f"return ({code.removeprefix('return ')})"
+    item = "," if code.endswith(",") else ""  # of a list that is broken already
+    code = code.removesuffix(",")
     if _opening(code) is None and len(indent + code) > WIDTH:
         target, equals, value = code.partition(" = ")
         lines, last = [f"{indent}{target}{equals}(", f"{indent}    {value}"], f"{indent})"
     else:
         *lines, last = _broken(code, indent)
-    return [*lines, _fitted(f"{last}{mark}{comment}")]
+    return [*lines, _fitted(f"{last}{item}{mark}{comment}")]
 
 
 def _fitted(line: str) -> str:

@@ -41,7 +41,8 @@ class Pool {
 
   at::Tensor one(const at::Tensor& x) {
     const at::Tensor whole = plain(x);
-    if (whole.layout() != at::kStrided || !whole.is_cpu() || !whole.is_contiguous() || whole.nbytes() < smallest) return x;
+    const bool comparable = whole.layout() == at::kStrided && whole.is_cpu() && whole.is_contiguous();
+    if (!comparable || whole.nbytes() < smallest) return x;
     for (const auto& other : held_) {
       if (other.layout() == x.layout() && other.dtype() == x.dtype() && other.sizes() == x.sizes() &&
           std::memcmp(plain(other).const_data_ptr(), whole.const_data_ptr(), whole.nbytes()) == 0) {
