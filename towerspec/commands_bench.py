@@ -68,12 +68,7 @@ def bench(
         rows = measure(build, surfaces, sizes, requests, threads, seconds)
     overall = math.exp(statistics.fmean(math.log(row.ratio) for row in rows))
     if as_json:
-        found = {
-            "threads": threads,
-            "rows": [row.as_json() for row in rows],
-            "faster": faster(overall),
-            "times": overall,
-        }
+        found = {"threads": threads, "rows": [row.as_json() for row in rows], **_compared(overall)}
         click.echo(json.dumps(found, indent=2))
         return
     header = ["surface", "requests", "candidates", *(f"{t} {what}" for t in TARGETS for what in ("median", "p99")), ""]
