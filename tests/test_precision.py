@@ -29,7 +29,7 @@ from towerspec.passes import optimise
 # Widths and tables on both sides of every threshold; `by user` calibrates with a table as large as an embedding's.
 SPEC = """model large
 request {
-    user  : category { rows: 20_000, dim: 32 }
+    user  : category { rows: 80_000, dim: 32 }
     about : number { width: 500 }
 }
 candidate {
@@ -54,7 +54,7 @@ LINEARS = {
     "avx512_vnni": {"float32": 5, "int8": 5},
     "any": {"float32": 10},
 }
-SMALLER = {"amx": 0.55, "avx512_vnni": 0.4, "any": 0.85}
+SMALLER = {"amx": 0.6, "avx512_vnni": 0.5, "any": 0.75}
 ALONE = """
 import sys, torch
 class Blocked:

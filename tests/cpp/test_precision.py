@@ -15,7 +15,7 @@ from towerspec.emit.build import Options, compile_spec
 from .test_program import assert_same_bits, run, scores
 
 SPEC = """model large
-request { user : category { rows: 20_000, dim: 32 }  about : number { width: 500 } }
+request { user : category { rows: 80_000, dim: 32 }  about : number { width: 500 } }
 candidate { item : category { rows: 5000, dim: 8 }  look : number { width: 300 } }
 trunk { crossed = cross(concat(request, candidate), layers: 2)  shared = mlp(crossed, hidden: [256, 64]) }
 surface home { tower { layers: [128]  head click : binary  head watch : regression } }

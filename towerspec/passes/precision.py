@@ -35,8 +35,8 @@ WORTH_OF_ONE = 2**18  # the same for a linear of a single row, which saves bytes
 MANY = 16  # rows
 
 HALF = 2**16  # bytes of a table from which float16 pays; a smaller one lies in the cache
-EIGHTH = 2**20  # bytes of a table from which 8-bit codes pay, where a row is wide enough for a scale of its own
-WIDE = 16
+EIGHTH = 2**23  # bytes from which 8-bit codes pay: in float16 the table is still larger than a core's cache
+WIDE = 16  # columns from which a row has room for a scale of its own
 
 # Ops that take a bfloat16 operand as it is: one that passes columns on, and those in which a float32 one widens it.
 MOVES = (Slice,)
