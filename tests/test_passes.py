@@ -16,7 +16,8 @@ from torch import Tensor
 
 from towerspec.check import check_text
 from towerspec.cpu import KINDS
-from towerspec.emit import constants, reference
+from towerspec.emit import constants, reference, torchscript
+from towerspec.emit.python import render_surface, takes_counts
 from towerspec.emit.verify import difference
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Input
@@ -199,6 +200,27 @@ def test_precision_alone_keeps_the_numbers(cpu: str, graph: Graph, seed: int) ->
     for surface in graph.surfaces:
         sliced = slice_surface(graph, surface)
         assert_equal(sliced, precision.narrow(sliced, cpu), graph, seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(graph=graphs(), seed=st.integers(0, 2**31), level=st.sampled_from([0, 2]))
+def test_the_code_that_is_printed_keeps_the_numbers(graph: Graph, seed: int, level: int) -> None:
+    """Results that write over an operand do so in what is printed alone."""
+    params = weights(graph, seed)
+    for surface in graph.surfaces:
+        sliced, optimised = slice_surface(graph, surface), optimise(graph, surface, level)
+        folded, mine = constants.fold(optimised, params)
+        rendered = render_surface(folded, "m.tower")
+        module = getattr(torchscript.load_source(rendered.source, surface), rendered.cls)().double().eval()
+        torchscript.fill(module, mine)
+        for counts in ((3,), (0,), (2, 0, 3)):
+            given = {k: x.double() if x.is_floating_point() else x for k, x in inputs(graph, counts, seed).items()}
+            wanted = outputs(sliced, params, given, counts)
+            arguments = [given[i.feature] for _, i in optimised.inputs]
+            with torch.no_grad():
+                found = module(*arguments, *([torch.tensor(counts)] if takes_counts(optimised) else []))
+            for x, y in zip(wanted, found, strict=True):
+                assert difference(y, x) < 1e-9
 
 
 @pytest.mark.parametrize("text", STATEMENTS)

@@ -83,10 +83,10 @@ class Search(nn.Module):
             surfaces_search_tower_fuse_intent_linear_gate_columns2=tensor([64, 64]),
             surfaces_search_tower_click_calibrate_mul_constant2=tensor([1, 32]),
             surfaces_search_tower_click_calibrate_add_constant=tensor([1]),
-            trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
             trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
-            surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight=tensor([128, 32]),
+            trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
             surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias=tensor([128]),
+            surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight=tensor([128, 32]),
         )
         self.trunk = Part(
             interest=Part(
@@ -136,20 +136,20 @@ class Search(nn.Module):
         history_value_mask = history >= 0  # [R, 20]
         history_value = expand(history_value_mask, n, request)  # [N, 20]
         # trunk.interest  (quickstart.tower:16: interest = din(item, history, hidden: [32]))
+        interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
+        interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
         interest_linear_target = F.linear(
             item_value,
             self.folded.trunk_interest_add,
             self.trunk.interest.hidden[0].bias,
         )  # [N, 32]
-        interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
-        interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
+        interest_reshape_2 = interest_linear_target.reshape([-1, 1, 32])  # [N, 1, 32]
+        interest_add_2 = interest_reshape_2 + interest_linear_history_expand  # [N, 20, 32]
         interest_reshape = item_value.reshape([-1, 1, 16])  # [N, 1, 16]
         interest_mul = interest_reshape * history_value_embed_expand  # [N, 20, 16]
         interest_linear_product = F.linear(interest_mul, self.folded.trunk_interest_slice_4)  # [N, 20, 32]
-        interest_reshape_2 = interest_linear_target.reshape([-1, 1, 32])  # [N, 1, 32]
-        interest_add_2 = interest_reshape_2 + interest_linear_history_expand  # [N, 20, 32]
-        interest_add_3 = interest_add_2 + interest_linear_product  # [N, 20, 32]
-        interest_relu = F.relu(interest_add_3)  # [N, 20, 32]
+        interest_add_3 = interest_add_2.add_(interest_linear_product)  # [N, 20, 32]
+        interest_relu = torch.relu_(interest_add_3)  # [N, 20, 32]
         interest_linear_out = F.linear(
             interest_relu,
             self.trunk.interest.out.weight,
@@ -170,48 +170,44 @@ class Search(nn.Module):
         country_value = expand(country_value_embed, n, request)  # [N, 8]
         # features.popularity  (quickstart.tower:12: popularity : number   { transform: log1p, normalize: standard })
         popularity_value_reshape = popularity.reshape([-1, 1])  # [N, 1]
-        popularity_value_sign = torch.sign(popularity_value_reshape)  # [N, 1]
         popularity_value_abs = torch.abs(popularity_value_reshape)  # [N, 1]
         popularity_value_log1p = torch.log1p(popularity_value_abs)  # [N, 1]
-        popularity_value_mul = popularity_value_sign * popularity_value_log1p  # [N, 1]
+        popularity_value_sign = torch.sign(popularity_value_reshape)  # [N, 1]
+        popularity_value_mul = popularity_value_sign.mul_(popularity_value_log1p)  # [N, 1]
         popularity_value_fill = fill(popularity_value_mul, self.features.popularity.mean)  # [N, 1]
         popularity_value_sub = popularity_value_fill - self.features.popularity.mean  # [N, 1]
-        popularity_value = popularity_value_sub / self.features.popularity.std  # [N, 1]
+        popularity_value = popularity_value_sub.div_(self.features.popularity.std)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
         # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         # trunk.shared.cross  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), expert…
         cross_linear_0 = F.linear(concat, self.trunk.shared.cross[0].weight, self.trunk.shared.cross[0].bias)  # [N, 41]
-        cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0)  # [N, 41]
+        cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0, out=cross_linear_0)  # [N, 41]
         cross_linear_1 = F.linear(
             cross_add_mul_add,
             self.trunk.shared.cross[1].weight,
             self.trunk.shared.cross[1].bias,
         )  # [N, 41]
-        cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1)  # [N, 41]
+        cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1, out=cross_linear_1)  # [N, 41]
         # trunk.shared  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3,…
         shared_linear_expert_0_0_joined = F.linear(
             cross,
             self.folded.trunk_shared_linear_expert_0_0_joined_weight,
             self.folded.trunk_shared_linear_expert_0_0_joined_bias,
         )  # [N, 192]
-        shared_linear_expert_0_0_joined_relu = F.relu(shared_linear_expert_0_0_joined)  # [N, 192]
+        shared_linear_expert_0_0_joined_relu = torch.relu_(shared_linear_expert_0_0_joined)  # [N, 192]
         shared_linear_expert_0_0_part = shared_linear_expert_0_0_joined_relu[..., 0:64]  # [N, 64]
-        shared_linear_expert_1_0_part = shared_linear_expert_0_0_joined_relu[..., 64:128]  # [N, 64]
-        shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_linear_gate = F.linear(cross, self.trunk.shared.gate.search.weight)  # [N, 3]
         shared_softmax = torch.softmax(shared_linear_gate, -1)  # [N, 3]
         shared_reshape_2 = shared_softmax[..., 0:1]  # [N, 1]
         shared_reshape_2_2 = shared_reshape_2 * shared_linear_expert_0_0_part  # [N, 64]
+        shared_linear_expert_1_0_part = shared_linear_expert_0_0_joined_relu[..., 64:128]  # [N, 64]
         shared_reshape_2_3 = shared_softmax[..., 1:2]  # [N, 1]
-        shared_reshape_2_4 = torch.addcmul(
-            shared_reshape_2_2,
-            shared_reshape_2_3,
-            shared_linear_expert_1_0_part,
-        )  # [N, 64]
+        shared_reshape_2_4 = shared_reshape_2_2.addcmul_(shared_reshape_2_3, shared_linear_expert_1_0_part)  # [N, 64]
+        shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_reshape_2_5 = shared_softmax[..., 2:3]  # [N, 1]
-        shared = torch.addcmul(shared_reshape_2_4, shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
+        shared = shared_reshape_2_4.addcmul_(shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
         # surfaces.search.query  (quickstart.tower:30: query : bag { rows: 5000, dim: 16 })
         query_ids = row_ids(query, 5000, 5000, 5001)  # [R, 16]
         query_embed = F.embedding(query_ids, self.surfaces.search.query.weight)  # [R, 16, 16]
@@ -223,14 +219,14 @@ class Search(nn.Module):
             self.surfaces.search.intent[0].weight,
             self.surfaces.search.intent[0].bias,
         )  # [R, 32]
-        intent = F.relu(intent_linear_0)  # [R, 32]
+        intent = torch.relu_(intent_linear_0)  # [R, 32]
         # surfaces.search.tower.layers.0  (quickstart.tower:33: tower {)
         layer_0_linear = F.linear(
             shared,
             self.surfaces.search.tower.layers[0].weight,
             self.surfaces.search.tower.layers[0].bias,
         )  # [N, 64]
-        layer_0 = F.relu(layer_0_linear)  # [N, 64]
+        layer_0 = torch.relu_(layer_0_linear)  # [N, 64]
         # surfaces.search.tower.fuse_intent  (quickstart.tower:35: fuse intent after 1 with gate)
         fuse_intent_linear_gate_request_joined = F.linear(
             intent,
@@ -244,23 +240,28 @@ class Search(nn.Module):
             layer_0,
             self.folded.surfaces_search_tower_fuse_intent_linear_gate_columns2.t(),
         )  # [N, 64]
-        fuse_intent_sigmoid = torch.sigmoid(fuse_intent_linear_gate_split)  # [N, 64]
+        fuse_intent_sigmoid = torch.sigmoid_(fuse_intent_linear_gate_split)  # [N, 64]
         fuse_intent_linear_value_part = fuse_intent_linear_gate_request_joined[..., 64:128]  # [R, 64]
         fuse_intent_linear_value_expand = expand(fuse_intent_linear_value_part, n, request)  # [N, 64]
-        fuse_intent = torch.addcmul(layer_0, fuse_intent_sigmoid, fuse_intent_linear_value_expand)  # [N, 64]
+        fuse_intent = torch.addcmul(
+            layer_0,
+            fuse_intent_sigmoid,
+            fuse_intent_linear_value_expand,
+            out=fuse_intent_sigmoid,
+        )  # [N, 64]
         # surfaces.search.tower.layers.1  (quickstart.tower:33: tower {)
         layer_1_linear = F.linear(
             fuse_intent,
             self.surfaces.search.tower.layers[1].weight,
             self.surfaces.search.tower.layers[1].bias,
         )  # [N, 32]
-        layer_1 = F.relu(layer_1_linear)  # [N, 32]
+        layer_1 = torch.relu_(layer_1_linear)  # [N, 32]
         # surfaces.search.tower.click.calibrate  (quickstart.tower:38: calibrate click with platt)
         calibrate_add_folded = F.linear(
             layer_1,
             self.folded.surfaces_search_tower_click_calibrate_mul_constant2,
             self.folded.surfaces_search_tower_click_calibrate_add_constant,
         )  # [N, 1]
-        calibrate_sigmoid = torch.sigmoid(calibrate_add_folded)  # [N, 1]
+        calibrate_sigmoid = torch.sigmoid_(calibrate_add_folded)  # [N, 1]
         click = calibrate_sigmoid.reshape([-1])  # [N]
         return (click,)

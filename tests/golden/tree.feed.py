@@ -118,8 +118,8 @@ class Feed(nn.Module):
         self.folded = Part(
             trunk_shared_add_feed=tensor([8]),
             trunk_shared_mul_feed=tensor([8, 8]),
-            surfaces_feed_tower_closeup_click_linear_joined_weight=tensor([2, 4]),
             surfaces_feed_tower_closeup_click_linear_joined_bias=tensor([2]),
+            surfaces_feed_tower_closeup_click_linear_joined_weight=tensor([2, 4]),
         )
         self.surfaces = Part(
             feed=Part(
@@ -177,21 +177,21 @@ class Feed(nn.Module):
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         # trunk.mixed  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
-        mixed = F.relu(mixed_linear_0)  # [N, 8]
+        mixed = torch.relu_(mixed_linear_0)  # [N, 8]
         # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
         shared_linear_0 = F.linear(
             mixed,
             self.folded.trunk_shared_mul_feed,
             self.folded.trunk_shared_add_feed,
         )  # [N, 8]
-        shared = F.relu(shared_linear_0)  # [N, 8]
+        shared = torch.relu_(shared_linear_0)  # [N, 8]
         # surfaces.feed.tower.layers.0  (tree.tower:21: tower {)
         layer_0_linear = F.linear(
             shared,
             self.surfaces.feed.tower.layers[0].weight,
             self.surfaces.feed.tower.layers[0].bias,
         )  # [N, 8]
-        layer_0 = F.relu(layer_0_linear)  # [N, 8]
+        layer_0 = torch.relu_(layer_0_linear)  # [N, 8]
         # surfaces.feed.tower.layout  (tree.tower:23: branch by layout {)
         click = unset(layer_0, n, [])  # [N]
         watch = unset(layer_0, n, [])  # [N]
@@ -251,8 +251,8 @@ class Feed(nn.Module):
         )  # [N, 1]
         # surfaces.feed.tower.grid.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by layou…
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
-        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.grid.click.calibrate.knots)  # [N, 4]
         calibrate_embed_2 = F.embedding(calibrate_ids, self.surfaces.feed.tower.grid.click.calibrate.values)  # [N, 4]
+        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.grid.click.calibrate.knots)  # [N, 4]
         calibrate_interpolate = interpolate(click, calibrate_embed, calibrate_embed_2, True)  # [N, 1]
         calibrate_sigmoid = torch.sigmoid(calibrate_interpolate)  # [N, 1]
         click_2 = calibrate_sigmoid.reshape([-1])  # [N]
@@ -272,7 +272,7 @@ class Feed(nn.Module):
             self.surfaces.feed.tower.closeup.layers[0].weight,
             self.surfaces.feed.tower.closeup.layers[0].bias,
         )  # [N, 4]
-        layer_0_2 = F.relu(layer_0_linear)  # [N, 4]
+        layer_0_2 = torch.relu_(layer_0_linear)  # [N, 4]
         # surfaces.feed.tower.closeup.click  (tree.tower:29: head click : binary)
         click_linear_joined = F.linear(
             layer_0_2,
@@ -282,11 +282,11 @@ class Feed(nn.Module):
         click = click_linear_joined[..., 0:1]  # [N, 1]
         # surfaces.feed.tower.closeup.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by la…
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
-        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.closeup.click.calibrate.knots)  # [N, 4]
         calibrate_embed_2 = F.embedding(
             calibrate_ids,
             self.surfaces.feed.tower.closeup.click.calibrate.values,
         )  # [N, 4]
+        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.closeup.click.calibrate.knots)  # [N, 4]
         calibrate_interpolate = interpolate(click, calibrate_embed, calibrate_embed_2, True)  # [N, 1]
         calibrate_sigmoid = torch.sigmoid(calibrate_interpolate)  # [N, 1]
         click_2 = calibrate_sigmoid.reshape([-1])  # [N]
@@ -311,8 +311,8 @@ class Feed(nn.Module):
         )  # [N, 1]
         # surfaces.feed.tower._else.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by layo…
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
-        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower._else.click.calibrate.knots)  # [N, 4]
         calibrate_embed_2 = F.embedding(calibrate_ids, self.surfaces.feed.tower._else.click.calibrate.values)  # [N, 4]
+        calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower._else.click.calibrate.knots)  # [N, 4]
         calibrate_interpolate = interpolate(click, calibrate_embed, calibrate_embed_2, True)  # [N, 1]
         calibrate_sigmoid = torch.sigmoid(calibrate_interpolate)  # [N, 1]
         click_2 = calibrate_sigmoid.reshape([-1])  # [N]

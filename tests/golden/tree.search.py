@@ -90,8 +90,8 @@ class Search(nn.Module):
         self.folded = Part(
             trunk_shared_add_search=tensor([8]),
             trunk_shared_mul_search=tensor([8, 8]),
-            surfaces_search_tower_click_linear_joined_weight=tensor([2, 8]),
             surfaces_search_tower_click_linear_joined_bias=tensor([2]),
+            surfaces_search_tower_click_linear_joined_weight=tensor([2, 8]),
         )
 
     def forward(
@@ -125,14 +125,14 @@ class Search(nn.Module):
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         # trunk.mixed  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
-        mixed = F.relu(mixed_linear_0)  # [N, 8]
+        mixed = torch.relu_(mixed_linear_0)  # [N, 8]
         # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
         shared_linear_0 = F.linear(
             mixed,
             self.folded.trunk_shared_mul_search,
             self.folded.trunk_shared_add_search,
         )  # [N, 8]
-        shared = F.relu(shared_linear_0)  # [N, 8]
+        shared = torch.relu_(shared_linear_0)  # [N, 8]
         # surfaces.search.tower.click  (tree.tower:42: head click : binary)
         click_linear_joined = F.linear(
             shared,
@@ -147,14 +147,14 @@ class Search(nn.Module):
         buy_sigmoid = torch.sigmoid(buy_linear_part)  # [N, 1]
         buy = buy_sigmoid.reshape([-1])  # [N]
         # surfaces.search.tower.both  (tree.tower:44: head both  : product(click, buy))
-        both_logsigmoid = F.logsigmoid(click_linear_part)  # [N, 1]
         both_logsigmoid_2 = F.logsigmoid(buy_linear_part)  # [N, 1]
-        both_add = both_logsigmoid + both_logsigmoid_2  # [N, 1]
+        both_logsigmoid = F.logsigmoid(click_linear_part)  # [N, 1]
+        both_add = both_logsigmoid.add_(both_logsigmoid_2)  # [N, 1]
         both_expm1 = torch.expm1(both_add)  # [N, 1]
         both_neg = -both_expm1  # [N, 1]
         both_clamp = torch.clamp(both_neg, min=1e-07)  # [N, 1]
         both_log = torch.log(both_clamp)  # [N, 1]
         both_sub = both_add - both_log  # [N, 1]
-        both_sigmoid = torch.sigmoid(both_sub)  # [N, 1]
+        both_sigmoid = torch.sigmoid_(both_sub)  # [N, 1]
         both = both_sigmoid.reshape([-1])  # [N]
         return click, buy, both

@@ -18,7 +18,7 @@ from torch.fx.experimental import _config as symbolic
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import torchscript
 from towerspec.emit.manifest import digest
-from towerspec.emit.python import Rendered, render_surface
+from towerspec.emit.python import render_surface
 from towerspec.emit.reuse import Earlier
 from towerspec.emit.verify import Served
 from towerspec.ir.graph import Graph
@@ -29,7 +29,7 @@ ROWS = (32, 0, 32)  # candidates of the example's requests: what the compiler ta
 CONFIG = {"cpp.dynamic_threads": True}  # as many threads as the server sets, and not as many as compile
 
 
-Verify = Callable[[Rendered, nn.Module, Served], float]  # from the code, its module, and what the file holds
+Verify = Callable[[nn.Module, Served], float]  # from the module of the code, and what the file holds
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def compile_ahead(
     eager = torchscript.fill(getattr(module, rendered.cls)(), weights).eval().requires_grad_(False)
     program = _export(surface, eager, entries)
     exported = _saved(program)
-    error = verify(rendered, eager, torch.export.load(io.BytesIO(exported)).module())
+    error = verify(eager, torch.export.load(io.BytesIO(exported)).module())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{surface}.pt2"
         _package(surface, program, path)
-        error = max(error, verify(rendered, eager, Package(path, entries)))
+        error = max(error, verify(eager, Package(path, entries)))
         return Ahead(exported, path.read_bytes(), error)
 
 

@@ -208,7 +208,7 @@ class _Compile:
             eager = _eager(surface, rendered, mine)
             content = torchscript.to_bytes(torchscript.freeze(eager))
             served = torchscript.from_bytes(content)  # what is verified is what the file holds
-        error = verify(rendered, eager, served)
+        error = verify(eager, served)
         return content, {"calls": len(self.cases(surface)), "largest_difference": float(f"{error:.3g}")}
 
     def _verify(
@@ -217,7 +217,6 @@ class _Compile:
         folded: Graph,
         mine: Mapping[str, Tensor],
         rounded: bool,
-        rendered: Rendered,
         eager: nn.Module,
         served: Served,
     ) -> float:
@@ -225,7 +224,7 @@ class _Compile:
         sliced, cases = self.slices[surface], self.cases(surface)
         with self.watch.stage("verify"):
             if not rounded:
-                return verify_surface(sliced, folded, rendered, eager, served, cases, mine)
+                return verify_surface(sliced, folded, eager, served, cases, mine)
             self.verify_unrounded(surface)
         cases = [*cases, *self.cases(surface, (MANY,))]
         with self.watch.stage("verify"):
@@ -238,7 +237,7 @@ class _Compile:
         folded, mine = constants.fold(exact, self.wide)
         rendered = render_surface(folded, self.model.path, options.logits)
         eager = _eager(surface, rendered, mine)
-        verify_source(self.slices[surface], folded, rendered, eager, self.cases(surface), mine)
+        verify_source(self.slices[surface], folded, eager, self.cases(surface), mine)
 
     # ---- all surfaces --------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import reference, torchscript
-from towerspec.emit.python import COUNTS, Rendered
+from towerspec.emit.python import COUNTS, Rendered, render_surface
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.types import Level
+from towerspec.passes.reuse import undo
 from towerspec.runtime.samples import sample
 
 # Requests by their numbers of candidates: none, one, several; and several requests, some of them without any.
@@ -80,7 +81,6 @@ Served = Callable[..., Sequence[Tensor]]
 def verify_surface(
     sliced: Graph,
     optimised: Graph,
-    rendered: Rendered,
     model: nn.Module,
     served: Served,
     cases: Sequence[Case],
@@ -90,7 +90,7 @@ def verify_surface(
 
     `model` is the source's module with its weights, `served` what the file holds. Raises `SpecError` (T606).
     """
-    verify_source(sliced, optimised, rendered, model, cases, weights)
+    verify_source(sliced, optimised, model, cases, weights)
     gap, head, counts = _largest(sliced, served, cases)
     if gap > ROUNDING:
         raise SpecError(_mismatch(sliced, None, head, gap, counts))
@@ -100,7 +100,6 @@ def verify_surface(
 def verify_source(
     sliced: Graph,
     optimised: Graph,
-    rendered: Rendered,
     model: nn.Module,
     cases: Sequence[Case],
     weights: Mapping[str, Tensor],
@@ -112,7 +111,7 @@ def verify_source(
             exact = wide(*(_wide(x) for x in case.inputs.values()))
         for output, found in zip(sliced.outputs, exact, strict=False):
             if difference(found, case.values[output.prediction]) > EXACT:
-                raise SpecError(_culprit(sliced, optimised, rendered, wide, case, weights, output.name))
+                raise SpecError(_culprit(sliced, optimised, case, weights, output.name))
 
 
 def verify_rounded(sliced: Graph, served: Served, cases: Sequence[Case], bound: float) -> float:
@@ -153,8 +152,6 @@ def _wide(x: Tensor) -> Tensor:
 def _culprit(
     sliced: Graph,
     optimised: Graph,
-    rendered: Rendered,
-    wide: nn.Module,
     case: Case,
     weights: Mapping[str, Tensor],
     head: str,
@@ -168,7 +165,7 @@ def _culprit(
             )
             if gap > EXACT:
                 return _mismatch(optimised, op, head, gap, case.counts)
-    variables = _trace(wide, rendered, case)
+    variables = _trace(*_without_reuse(optimised, weights), case)
     for op in optimised.ops:
         if op.id in variables and (gap := difference(variables[op.id], interpreted[op.id])) > EXACT:
             return _mismatch(optimised, op, head, gap, case.counts)
@@ -180,6 +177,13 @@ def _on_rows(x: Tensor, op: Op, case: Case) -> Tensor:
     if op.type.level == Level.REQUEST:
         return x[torch.repeat_interleave(torch.arange(len(case.counts)), torch.tensor(case.counts))]
     return x.expand(sum(case.counts), *x.shape) if op.type.level == Level.CONSTANT else x
+
+
+def _without_reuse(optimised: Graph, weights: Mapping[str, Tensor]) -> tuple[nn.Module, Rendered]:
+    """The same code but that every result keeps its own memory: what is written over can't be looked at."""
+    rendered = render_surface(undo(optimised), "")
+    module: nn.Module = getattr(torchscript.load_source(rendered.source, "traced"), rendered.cls)()
+    return torchscript.fill(module.double().eval(), weights), rendered
 
 
 def _trace(wide: nn.Module, rendered: Rendered, case: Case) -> dict[str, Tensor]:

@@ -20,7 +20,9 @@ from towerspec.passes.fuse import fuse
 from towerspec.passes.hoist import hoist
 from towerspec.passes.inference import drop_training
 from towerspec.passes.join import join_linears
+from towerspec.passes.order import order
 from towerspec.passes.precision import narrow
+from towerspec.passes.reuse import reuse
 from towerspec.passes.slice import slice_surface
 from towerspec.passes.split import split_linears
 
@@ -48,6 +50,8 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
     Pass("precision", narrow, 3, by_cpu=True),
+    Pass("order", order, 2),
+    Pass("reuse", reuse, 2),
 )
 
 

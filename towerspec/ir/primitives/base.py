@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from towerspec.ir.types import Level, ShapeError, Type
 
 PRIMITIVES: dict[str, type[Primitive]] = {}
+NEW = -1  # in place of an operand: the result takes memory of its own
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Primitive:
 
     name: ClassVar[str]
     pure: ClassVar[bool] = True  # the same operands always give the same result, in training too
+    over = NEW  # the operand whose memory the result takes; an attribute where a primitive can do so
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:

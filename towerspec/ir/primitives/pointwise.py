@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from towerspec.ir.primitives.base import Primitive, broadcast, need, same_rows
+from towerspec.ir.primitives.base import NEW, Primitive, broadcast, need, same_rows
 from towerspec.ir.types import Level, Type
 
 UNARY = {
@@ -29,21 +29,35 @@ UNARY = {
     "tanh": "torch.tanh({})",
 }
 
+# Those that can write over what they read.
+OVER = {
+    "elu": "F.elu({}, inplace=True)",
+    "leaky_relu": "F.leaky_relu({}, 0.01, inplace=True)",
+    "relu": "torch.relu_({})",
+    "sigmoid": "torch.sigmoid_({})",
+    "silu": "F.silu({}, inplace=True)",
+    "tanh": "torch.tanh_({})",
+}
+
 
 @dataclass(frozen=True)
 class Unary(Primitive):
-    """A function of each number."""
+    """A function of each number; `over` is the operand whose memory the result takes, if any."""
 
     name = "unary"
     fn: str
+    over: int = NEW
 
     def infer(self, x: Type) -> Type:
         need(self.fn in UNARY, f"no function {self.fn}")
         need(x.dtype == "float", "functions take numbers")
         return x
 
+    def can_take(self, place: int) -> bool:
+        return self.fn in OVER
+
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return UNARY[self.fn].format(args[0])
+        return (UNARY if self.over == NEW else OVER)[self.fn].format(args[0])
 
 
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -51,17 +65,23 @@ _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 @dataclass(frozen=True)
 class Binary(Primitive):
-    """Arithmetic of two values, broadcast over axes of size 1."""
+    """Arithmetic of two values, broadcast over axes of size 1; `over` as of a unary."""
 
     name = "binary"
     fn: str
+    over: int = NEW
 
     def infer(self, a: Type, b: Type) -> Type:
         need(self.fn in _SIGNS, f"no arithmetic {self.fn}")
         return Type(same_rows(a, b), broadcast(a, b))
 
+    def can_take(self, place: int) -> bool:
+        return place == 0 or self.fn in ("add", "mul")
+
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"{args[0]} {_SIGNS[self.fn]} {args[1]}"
+        if self.over == NEW:
+            return f"{args[0]} {_SIGNS[self.fn]} {args[1]}"
+        return f"{args[self.over]}.{self.fn}_({args[1 - self.over]})"
 
 
 @dataclass(frozen=True)
@@ -82,15 +102,22 @@ class Affine(Primitive):
 
 @dataclass(frozen=True)
 class MulAdd(Primitive):
-    """`a * b + c` in one sweep over memory."""
+    """`a * b + c` in one sweep over memory; `over` as of a unary."""
 
     name = "mul_add"
+    over: int = NEW
 
     def infer(self, a: Type, b: Type, c: Type) -> Type:
         return Type(same_rows(a, b, c), broadcast(a, b, c))
 
+    def can_take(self, place: int) -> bool:
+        return True
+
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"torch.addcmul({args[2]}, {args[0]}, {args[1]})"
+        if self.over == 2:
+            return f"{args[2]}.addcmul_({args[0]}, {args[1]})"
+        into = "" if self.over == NEW else f", out={args[self.over]}"
+        return f"torch.addcmul({args[2]}, {args[0]}, {args[1]}{into})"
 
 
 @dataclass(frozen=True)
