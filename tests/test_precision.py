@@ -186,8 +186,10 @@ def test_without_the_pass_o3_is_o2(spec: Path, plain: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("cpu", list(KINDS))
 def test_the_passes_say_what_it_saves(spec: Path, cpu: str) -> None:
-    *_, before, after = explain_passes(check(spec), "home", 3, cpu=cpu)
-    assert (after["pass"], after["flops"]) == ("precision", before["flops"])
+    steps = explain_passes(check(spec), "home", 3, cpu=cpu)
+    place = [step["pass"] for step in steps].index("precision")
+    before, after = steps[place - 1 : place + 1]
+    assert after["flops"] == before["flops"]
     assert after["weights"] < before["weights"]
 
 
