@@ -9,9 +9,11 @@ import copy
 import hashlib
 import io
 import linecache
+import re
 import sys
 import types
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -80,14 +82,15 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     """
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with quiet():
-        alone = from_bytes(to_bytes(torch.jit.script(_hollow(model))))
+        hollow = to_bytes(torch.jit.script(_hollow(model)))
+        packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
+        alone = from_bytes(_renumbered(hollow) if packed else hollow)
         for path, tensor in weights.items():
             *parts, name = path.split(".")
             # By TorchScript's own look-up: in Python's, a part named `save` is a method.
             reduce(lambda module, part: module.getattr(part), parts, alone._c).setattr(name, tensor)
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
         torch._C._jit_pass_inline(alone.graph)
-        packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
         return torch.jit.freeze(alone.eval(), preserved_attrs=packed)
 
 
@@ -97,6 +100,22 @@ def _hollow(model: nn.Module) -> nn.Module:
     for x in model.parameters():
         empty[id(x)] = nn.Parameter(empty[id(x)], requires_grad=False)
     return copy.deepcopy(model, empty).eval()
+
+
+def _renumbered(content: bytes) -> bytes:
+    """A file of no weights with the numbers of its classes counted from 0: freezing keeps those of packed weights."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = [(name.encode(), archive.read(name)) for name in archive.namelist()]
+    mark = re.compile(rb"(?<=___torch_mangle_)\d+")
+    numbers = sorted({int(n) for name, data in entries for text in (name, data) for n in mark.findall(text)})
+    place = {b"%d" % number: b"%d" % i for i, number in enumerate(numbers)}
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, data in entries:
+            # What a debugger shows has lengths beside its texts, and no names of classes in them.
+            kept = data if name.endswith(b".debug_pkl") else mark.sub(lambda found: place[found[0]], data)
+            archive.writestr(mark.sub(lambda found: place[found[0]], name).decode(), kept)
+    return made.getvalue()
 
 
 def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:
