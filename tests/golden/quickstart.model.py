@@ -95,6 +95,11 @@ def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
     return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
+def some(rows: Tensor) -> bool:
+    """Whether there is any row, and so something to compute; training may ask this of all processes."""
+    return rows.numel() > 0
+
+
 def rows_with(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is one of the ids."""
     found = torch.zeros_like(key, dtype=torch.bool)
@@ -472,7 +477,7 @@ class Quickstart(nn.Module):
         out["save"] = unset(cross, n, [])
         out["save.logit"] = unset(cross, n, [])
         rows = rows_with(surface, [0])
-        if rows.numel() > 0:
+        if some(rows):
             part_0, part_1, part_2, part_3 = self._own_home(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
@@ -485,7 +490,7 @@ class Quickstart(nn.Module):
             out["save.logit"] = out["save.logit"].index_copy(0, rows, part_3)
         # surface search
         rows = rows_with(surface, [1])
-        if rows.numel() > 0:
+        if some(rows):
             asking = rows_with(asked, [1])
             part_0, part_1 = self._own_search(
                 rows.numel(),

@@ -118,6 +118,16 @@ def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
     return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
+def some(rows: Tensor) -> bool:
+    """Whether there is any row, and so something to compute; training may ask this of all processes."""
+    return rows.numel() > 0
+
+
+def every(rows: Tensor, n: int) -> bool:
+    """Whether all of the n rows are among these."""
+    return rows.numel() == n
+
+
 def rows_with(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is one of the ids."""
     found = torch.zeros_like(key, dtype=torch.bool)
@@ -492,7 +502,7 @@ class Tree(nn.Module):
         out["watch"] = unset(mixed, n, [])
         out["watch.logit"] = unset(mixed, n, [])
         rows = rows_with(surface, [0])
-        if rows.numel() > 0:
+        if some(rows):
             part_0, part_1, part_2, part_3 = self._own_feed(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
@@ -509,7 +519,7 @@ class Tree(nn.Module):
         out["both"] = unset(mixed, n, [])
         out["both.logit"] = unset(mixed, n, [])
         rows = rows_with(surface, [1])
-        if rows.numel() > 0:
+        if some(rows):
             part_0, part_1, part_2, part_3, part_4, part_5 = self._own_search(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
@@ -587,11 +597,11 @@ class Tree(nn.Module):
         click = unset(layer_0, n, [])  # [N]
         watch = unset(layer_0, n, [])  # [N]
         rows = rows_with(layout_value_expand, [0])
-        if rows.numel() == n:
+        if every(rows, n):
             part_0, part_1 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
             click_logit = part_0
             click = part_1
-        elif rows.numel() > 0:
+        elif some(rows):
             part_0, part_1 = self._arm_feed_tower_layout_grid(
                 rows.numel(),
                 request[rows],
@@ -601,12 +611,12 @@ class Tree(nn.Module):
             click_logit = click_logit.index_copy(0, rows, part_0)
             click = click.index_copy(0, rows, part_1)
         rows = rows_with(layout_value_expand, [1])
-        if rows.numel() == n:
+        if every(rows, n):
             part_0, part_1, part_2 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
             click_logit = part_0
             click = part_1
             watch = part_2
-        elif rows.numel() > 0:
+        elif some(rows):
             part_0, part_1, part_2 = self._arm_feed_tower_layout_closeup(
                 rows.numel(),
                 request[rows],
@@ -617,11 +627,11 @@ class Tree(nn.Module):
             click = click.index_copy(0, rows, part_1)
             watch = watch.index_copy(0, rows, part_2)
         rows = rows_without(layout_value_expand, [0, 1])
-        if rows.numel() == n:
+        if every(rows, n):
             part_0, part_1 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
             click_logit = part_0
             click = part_1
-        elif rows.numel() > 0:
+        elif some(rows):
             part_0, part_1 = self._arm_feed_tower_layout__else(
                 rows.numel(),
                 request[rows],

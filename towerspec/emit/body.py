@@ -65,6 +65,8 @@ class Writer:
     base: str
     call: Callable[[Step], Call | None] = field(default=lambda step: None)
     traceable: bool = False
+    every: str = "rows.numel() == n"
+    some: str = "rows.numel() > 0"
 
     @property
     def graph(self) -> Graph:
@@ -191,8 +193,8 @@ class Writer:
             return [f"rows = {rows}", *on_some]
         on_all = [f"{', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})"]
         on_all += [f"{target} = {part}" for target, part in merged]
-        lines = [f"rows = {rows}", "if rows.numel() == n:", *(f"    {line}" for line in on_all)]
-        return [*lines, "elif rows.numel() > 0:", *(f"    {line}" for line in on_some)]
+        lines = [f"rows = {rows}", f"if {self.every}:", *(f"    {line}" for line in on_all)]
+        return [*lines, f"elif {self.some}:", *(f"    {line}" for line in on_some)]
 
     def function(self, place: Place, results: Sequence[str], comment: str = "") -> Function:
         """The function of an arm or of a surface's own part: from the values that it captures to its results."""

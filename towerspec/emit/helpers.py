@@ -233,6 +233,16 @@ def batch_norm(
     return F.batch_norm(x, mean, var, scale, shift, training and x.size(0) > 1, momentum, eps)
 
 
+def some(rows: Tensor) -> bool:
+    """Whether there is any row, and so something to compute; training may ask this of all processes."""
+    return rows.numel() > 0
+
+
+def every(rows: Tensor, n: int) -> bool:
+    """Whether all of the n rows are among these."""
+    return rows.numel() == n
+
+
 def rows_with(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is one of the ids."""
     found = torch.zeros_like(key, dtype=torch.bool)

@@ -103,7 +103,7 @@ class _Unified:
         return [i for _, i in self.graph.inputs if i.level == Level.REQUEST]
 
     def _writer(self, plan_: Plan) -> Writer:
-        writer = Writer(plan_, self.tree, self.base)
+        writer = Writer(plan_, self.tree, self.base, every="every(rows, n)", some="some(rows)")
         writer.call = lambda step: self._call(step, writer)
         return writer
 
@@ -193,7 +193,7 @@ class _Unified:
                 if o.name == _first(self.graph, o.name, surface):
                     lines.append(f'out["{key}"] = unset({like}, n, {list(by_id[id_].type.shape)})')
         index = self.graph.surfaces.index(surface)
-        lines += [f"rows = rows_with(surface, [{index}])", "if rows.numel() > 0:"]
+        lines += [f"rows = rows_with(surface, [{index}])", "if some(rows):"]
         arguments = ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)"]
         if any(by_id[i].type.level == Level.REQUEST for i in captured):
             lines.append(f"    asking = rows_with(asked, [{index}])")

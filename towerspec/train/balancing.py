@@ -79,7 +79,7 @@ class GradNorm(Balancer):
         at = torch.tensor([self.tasks.index(task) for task in losses], device=self.w.device)
         values = torch.stack(list(losses.values()))
         weights = self.w[at]
-        if self.training and values.requires_grad and self.shared:
+        if self.training and self.shared:
             self._move(at, list(losses.values()))
         return (weights * values).sum()
 
@@ -99,9 +99,9 @@ class GradNorm(Balancer):
         self.w *= len(self.tasks) / self.w.sum()
 
     def _norm(self, loss: Tensor) -> Tensor:
-        if not loss.requires_grad:
-            return torch.zeros((), device=loss.device)
-        grads = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
+        grads: Sequence[Tensor | None] = [None] * len(self.shared)
+        if loss.requires_grad:  # not where this process has no row of the task; the others wait for it all the same
+            grads = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
         pairs = zip(grads, self.shared, strict=True)
         flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
         return (sum_over_processes(flat) / sum_over_processes(torch.ones(1, device=flat.device))).norm()

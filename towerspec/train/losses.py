@@ -121,12 +121,11 @@ class Losses:
         return (self.model.features[branch.key].name, ids or listed, bool(ids))
 
     def __call__(self, out: Mapping[str, Tensor], batch: Batch) -> dict[str, Term]:
-        """The terms of the tasks that any row of the batch has, by task.
+        """The terms of the tasks that the batch has labels of, by task; there may be no row in one.
 
         A row has a task where its surface, and its arm, has the head and where its label is not NaN.
         """
-        found = {task: self._term(task, out[f"{task}.logit"], batch) for task in self.kinds if task in batch.labels}
-        return {task: term for task, term in found.items() if term.rows.numel()}
+        return {task: self._term(task, out[f"{task}.logit"], batch) for task in self.kinds if task in batch.labels}
 
     def _term(self, task: str, z: Tensor, batch: Batch) -> Term:
         labels = batch.labels[task]

@@ -13,10 +13,11 @@ from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model
 from towerspec.emit.torchscript import load_source
 from towerspec.ir.graph import Graph
-from towerspec.ir.primitives import Embed, Param
+from towerspec.ir.primitives import BatchNorm, Embed, Param
 from towerspec.ir.verify import verify
 from towerspec.passes import slice_surface
 from towerspec.passes.hoist import hoist
+from towerspec.train.batchnorm import batch_norm, every, some
 
 
 def build_module(checked: Checked, seed: int = 0) -> nn.Module:
@@ -50,15 +51,15 @@ def _load(checked: Checked, graph: Graph, slices: dict[str, Graph], seed: int) -
     model, _ = checked.sound()
     module = load_source(render_model(graph, slices, model.path), "model")
     module.__dict__["F"] = _Functional()
+    if any(isinstance(op.prim, BatchNorm) for op in graph.ops):
+        module.__dict__.update(batch_norm=batch_norm, some=some, every=every)
     made: nn.Module = getattr(module, class_name(graph.model))(seed=seed)
     return made.train()
 
 
 class _Functional:
-    """`torch.nn.functional` as training wants it of the generated code.
-
-    Gradients of a table's looked-up rows alone where it has `sparse_rows`, and running statistics in place of the
-    batch's, which they don't follow then, where they are `frozen`.
+    """`torch.nn.functional` as training wants it of the generated code: gradients of a table's looked-up rows alone
+    where it has `sparse_rows`.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -67,11 +68,6 @@ class _Functional:
     @staticmethod
     def embedding(ids: Tensor, weight: Tensor) -> Tensor:
         return F.embedding(ids, weight, sparse=getattr(weight, "sparse_rows", False))
-
-    @staticmethod
-    def batch_norm(x: Tensor, mean: Tensor, var: Tensor, *rest: Any) -> Tensor:
-        scale, shift, training, momentum, eps = rest
-        return F.batch_norm(x, mean, var, scale, shift, training and not hasattr(mean, "frozen"), momentum, eps)
 
 
 def sparse_gradients(module: nn.Module, paths: Iterable[str]) -> None:
