@@ -77,23 +77,21 @@ def all_methods(data: Path) -> list[Method]:
         return functools.partial(fit_spec, path)
 
     return [
-        Method("towerspec", "towerspec: specs/kuairand.tower", True, spec(SPEC)),
+        Method("towerspec", "towerspec: specs/kuairand.tower", spec(SPEC)),
         Method(
             "separate",
             "a separate model for each surface",
-            True,
             functools.partial(fit_separate, SPEC),
             functools.partial(choose_separate, SPEC),
         ),
-        Method("shared", "one shared model, no towers", True, spec(HERE / "shared.tower")),
-        Method("star", "STAR, as a spec", True, spec(HERE / "star.tower")),
-        Method("pepnet", "PEPNet, as a spec", True, spec(HERE / "pepnet.tower")),
-        Method("mmoe", "torch-rechub MMoE", True, functools.partial(fit_rechub, mmoe, model)),
-        Method("ple", "torch-rechub PLE", True, functools.partial(fit_rechub, ple, model)),
+        Method("shared", "one shared model, no towers", spec(HERE / "shared.tower")),
+        Method("star", "STAR, as a spec", spec(HERE / "star.tower")),
+        Method("pepnet", "PEPNet, as a spec", spec(HERE / "pepnet.tower")),
+        Method("mmoe", "torch-rechub MMoE", functools.partial(fit_rechub, mmoe, model)),
+        Method("ple", "torch-rechub PLE", functools.partial(fit_rechub, ple, model)),
         Method(
             "boosting",
             "gradient boosting",
-            False,
             functools.partial(fit_boosting, author),
             functools.partial(choose_rounds, author),
         ),

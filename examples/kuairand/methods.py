@@ -41,7 +41,6 @@ class Method:
 
     name: str
     title: str
-    neural: bool
     fit: Callable[[pa.Table, int, Any, Path], Fitted]
     choose: Callable[[pa.Table, pa.Table, Path], Any] | None = None  # by default, `compare.choose_epochs`
 

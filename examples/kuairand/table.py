@@ -31,15 +31,24 @@ def markdown(results: Sequence[Result], titles: Mapping[str, str]) -> str:
 
 
 def overview(by: Mapping[str, Sequence[Result]]) -> str:
-    """A line for each method: the mean per-surface AUC of each task, epochs, and seconds of training."""
+    """A line for each method: the mean per-surface AUC of each task, seeds, epochs, and seconds of training."""
     lines = []
     for title, runs in by.items():
         means = [spread([mean_auc(run["surfaces"], task) for run in runs]) for task in TASKS]
-        epochs = runs[0]["epochs"]
-        trees = ", ".join(str(n) for n in epochs.values()) if isinstance(epochs, dict) else ""
         seconds = f"{np.mean([run['seconds']['cpu'] for run in runs]):.0f}"
-        lines.append([title, *means, f"{trees} trees" if trees else str(epochs), seconds])
-    return table(["", *(f"`{task}`" for task in TASKS), "epochs", "CPU seconds"], lines)
+        lines.append([title, *means, str(len(runs)), passes(runs[0]["epochs"]), seconds])
+    return table(["", *(f"`{task}`" for task in TASKS), "seeds", "epochs", "CPU seconds"], lines)
+
+
+def passes(epochs: Any) -> str:
+    """How long a method was trained: in epochs, by surface where each has its own model, or in trees by task.
+
+    >>> passes(2), passes({"tab_0": 4, "tab_1": 8}), passes({"is_click": 100})
+    ('2', '4, 8', '100 trees')
+    """
+    if not isinstance(epochs, dict):
+        return str(epochs)
+    return ", ".join(str(n) for n in epochs.values()) + (" trees" if TASKS[0] in epochs else "")
 
 
 def by_surface(by: Mapping[str, Sequence[Result]], task: str) -> str:

@@ -167,7 +167,7 @@ def test_a_finished_result_is_not_made_again(tables: dict[str, pa.Table], tmp_pa
         fits.append((len(train), passes))
         return Known({2: 1, 3: 3, 4: 2}[passes])
 
-    method = methods.Method("known", "what is known", True, fit)
+    method = methods.Method("known", "what is known", fit)
     results = list(compare.compare([method], tables, range(2), tmp_path))
     before = int((tables["train"]["date"].to_numpy() < compare.VALID).sum())
     assert fits == [(before, 2), (before, 3), (before, 4), (4000, 3), (4000, 3)]  # chosen on 2 May, then on all rows
