@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from towerspec.check import check
+from towerspec.check import check, check_text
 from towerspec.emit import constants
 from towerspec.emit.python import render_model, render_surface
 from towerspec.ir.printer import print_graph
@@ -90,3 +90,13 @@ def test_sources_pass_a_linter_and_need_torch_alone(spec: Path, tmp_path: Path) 
     command = ["check", "--isolated", "--select", "E,F,W,I,B,UP,C4,PIE", "--line-length", "120", tmp_path]
     done = subprocess.run([sys.executable, "-m", "ruff", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_surface_of_many_heads_fits_the_page() -> None:
+    """Its results are too many for a line, and so are their types."""
+    heads = " ".join(f"head h{i} : binary" for i in range(20))
+    text = f"model m candidate {{ x : number }} trunk {{ y = linear(x, width: 4) }} surface s {{ tower {{ {heads} }} }}"
+    _, graph = check_text(text).sound()
+    source = render_model(graph, {"s": slice_surface(graph, "s")}, "m.tower")
+    compile(source, "model.py", "exec")
+    assert max(map(len, source.splitlines())) <= 120

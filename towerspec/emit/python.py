@@ -201,9 +201,7 @@ class _Unified:
         arguments += ["asking.numel()"] if self.plan.repeats(place) else []
         arguments += [self._routed(i, names, writer) for i in captured]
         parts = [f"part_{i}" for i in range(2 * len(outputs))]
-        lines.append(f"    {', '.join(parts)} = self._own_{surface}(")
-        lines += [f"        {a}," for a in arguments]
-        lines.append("    )")
+        lines.append(f"    {', '.join(parts)} = self._own_{surface}({', '.join(arguments)})")
         for i, o in enumerate(outputs):
             for key, part in ((o.name, parts[2 * i]), (f"{o.name}.logit", parts[2 * i + 1])):
                 lines.append(f'    out["{key}"] = out["{key}"].index_copy(0, rows, {part})')

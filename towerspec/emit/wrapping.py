@@ -15,6 +15,10 @@ def wrap_source(source: str) -> str:
     ['x = (', ')  # [N]']
     >>> wrap_source(f"{'a' * 100}=tensor([2], dtype=torch.bfloat16),").splitlines()[1:]
     ['    [2],', '    dtype=torch.bfloat16,', '),']
+    >>> wrap_source(f") -> tuple[{'Tensor, ' * 16}Tensor]:").splitlines()[::17]
+    [') -> tuple[', '    Tensor,']
+    >>> wrap_source(f") -> tuple[{'Tensor, ' * 16}Tensor]:").splitlines()[-1]
+    ']:'
     """
     return "\n".join(part for line in source.split("\n") for part in _wrapped(line))
 
@@ -28,8 +32,8 @@ def _wrapped(line: str) -> list[str]:
     code, mark, comment = text.partition("  # ")
     if code.startswith("return ") and _opening(code) is None:
         code = f"return ({code.removeprefix('return ')})"
-    item = "," if code.endswith(",") else ""  # of a list that is broken already
-    code = code.removesuffix(",")
+    item = code[-1] if code[-1] in ",:" else ""  # of a list or of a function's head that is broken already
+    code = code.removesuffix(item)
     if _opening(code) is None and len(indent + code) > WIDTH:
         target, equals, value = code.partition(" = ")
         lines, last = [f"{indent}{target}{equals}(", f"{indent}    {value}"], f"{indent})"
