@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from sklearn import metrics as sk
 
 from towerspec.check import check
-from towerspec.cli import main
+from towerspec.cli import cli, main
 from towerspec.layers.blocks import Train
 from towerspec.train.best import expected_auc
 from towerspec.train.data import open_log
@@ -22,7 +24,7 @@ from towerspec.train.simulate import Options, simulate
 from towerspec.train.trainer import train
 from towerspec.weights import read_safetensors
 
-from .runs import CALIBRATED
+from .runs import CALIBRATED, make_run
 
 SPLITS = ("train", "calibrate", "test")
 SPECS = Path(__file__).parents[2] / "specs"
@@ -125,6 +127,27 @@ def test_the_best_is_scikits(made: tuple[Path, dict[str, Any]]) -> None:
         assert found["expected"]["auc"] == pytest.approx(sk.roc_auc_score(both, twice, sample_weight=weights))
         assert found["expected"]["log_loss"] == pytest.approx(sk.log_loss(both, twice, sample_weight=weights))
     assert json.loads((folder / "log" / "truth.json").read_text()) == best
+
+
+def test_evaluate_shows_what_the_truth_reaches(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """On the split as it was made, and on no part of it; the teacher's own weights reach it."""
+    folder, best = made
+    run = make_run(tmp_path / "run", folder / "spec.tower")
+    for name in ("weights.safetensors", "vocabularies.json"):
+        (run.folder / name).write_bytes((folder / "log" / "teacher" / name).read_bytes())
+    test, out = folder / "log" / "test.parquet", tmp_path / "out"
+    words = ["evaluate", str(run.folder), "--data", str(test), "--bootstrap", "0", "-o", str(out)]
+    said = CliRunner().invoke(cli, words)
+    assert said.exit_code == 0, said.output
+    found = json.loads((out / "evaluation.json").read_text())["surfaces"]["search"]["click"]
+    assert found["best"] == best["test"]["search"]["click"]["reached"]
+    assert found["before"]["log_loss"]["value"] == pytest.approx(found["best"]["log_loss"], abs=1e-6)
+    assert re.search(rf"search +click +{found['best']['auc']:.4f} +{found['best']['auc']:.4f}", said.output)
+    assert f"truth {found['best']['auc']:.4f}" in (out / "report.html").read_text()
+    said = CliRunner().invoke(cli, [*words, "--time-column", "time", "--from", "2000-01-01"])
+    assert said.exit_code == 0, said.output
+    assert "truth" not in said.output
+    assert "truth" not in (out / "report.html").read_text().lower()
 
 
 def test_one_class_expects_no_auc() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,17 @@ class Best:
             labels = np.concatenate([y for _, y in pairs])
             out.setdefault(surface, {})[name] = _summary(self.labels[name], truth, labels)
         return out
+
+
+def reachable(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What `simulate` says of its own split, by surface and task; nothing of other rows, or of a part of a split."""
+    paths = [Path(path) for path in data.get("data", ())]
+    if len(paths) != 1 or any(data.get(bound) is not None for bound in ("from", "before")):
+        return {}
+    truth = paths[0].with_name("truth.json")
+    if not truth.is_file() or not paths[0].with_name(f"truth_{paths[0].name}").is_file():
+        return {}
+    return dict(json.loads(truth.read_text(encoding="utf-8")).get(paths[0].stem, {}))
 
 
 def _summary(label: LabelColumn, truth: Array, labels: Array) -> dict[str, Any]:

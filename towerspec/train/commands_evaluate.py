@@ -39,6 +39,7 @@ SHOWN = {
     "poisson_deviance": "deviance",
     "accuracy": "accuracy",
 }
+BEST = ("auc", "log_loss")  # what a simulated log's truth reaches is known of these
 
 
 def _log_options(command: F) -> F:
@@ -193,6 +194,14 @@ def tables(document: Mapping[str, Any]) -> Iterator[str]:
                 groups.setdefault(tuple(head[stage]), []).append([*line, *(measured(x) for x in head[stage].values())])
     for names, rows in groups.items():
         yield table(["surface", "task", "", "rows", "mean label", *(SHOWN[name] for name in names)], rows)
+    best = [
+        [surface, task, *(number(x) for name in BEST for x in (head["after"][name]["value"], head["best"][name]))]
+        for surface, tasks in document["surfaces"].items()
+        for task, head in tasks.items()
+        if "best" in head
+    ]
+    if best:
+        yield table(["surface", "task", *(word for name in BEST for word in (SHOWN[name], "the truth's"))], best)
 
 
 def number(x: float | None) -> str:

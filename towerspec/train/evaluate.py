@@ -13,6 +13,7 @@ from towerspec import __version__
 from towerspec.check.model import Model
 from towerspec.explain import explain_table
 from towerspec.train import metrics
+from towerspec.train.best import reachable
 from towerspec.train.bootstrap import LEVEL, Estimate, Labelled, Probability, estimate, measure, reliability
 from towerspec.train.calibrate import no_rows
 from towerspec.train.data import Log
@@ -29,7 +30,8 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
 
     `surfaces.<surface>.<task>` and, of tasks that several surfaces have, `overall.<task>` hold rows, the mean label,
     and under `before` and `after` calibration each metric's `value`, `low` and `high`; None is undefined. `change` is
-    after less before, on the same resamples.
+    after less before, on the same resamples. Where the log is a split that `simulate` made, `best` is what its true
+    probabilities reach on the same labels.
 
     Raises:
         SpecError: the log has no row with a label for a head (T831), or the run can't be read (T801, T601 to T605).
@@ -42,6 +44,11 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
     surfaces: dict[str, dict[str, Any]] = {name: {} for name in model.surfaces}
     for (surface, task), parts in _by(found.values(), lambda s: (s.stand.surface, s.stand.task)).items():
         surfaces[surface][task] = {"calibration": calibrators(parts), **of_head(parts, times, seed)}
+    for surface, tasks in reachable(data).items():
+        for task, known in tasks.items():
+            head = surfaces.get(surface, {}).get(task)
+            if head is not None and "reached" in known and known["rows"] == head["rows"]:
+                head["best"] = known["reached"]
     overall = {
         task: of_head(parts, times, seed)
         for task, parts in _by(found.values(), lambda s: s.stand.task).items()
