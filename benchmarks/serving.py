@@ -34,6 +34,7 @@ SURFACE = "search"
 CASES = ((1, 1), (1, 16), (1, 64), (1, 256), (1, 1024), (8, 64))  # requests, and candidates of each
 AGREES = 1e-4
 REFERENCE = "slice -O2"
+AHEAD = "AOTInductor -O2"
 EXPERT, PACKED = "expert", "expert, packed"
 RECHUB, PRODUCTS = "torch-rechub MMoE", "its products alone"
 
@@ -46,12 +47,13 @@ class Plan:
     surface: str = SURFACE
     cases: tuple[tuple[int, int], ...] = CASES
     levels: tuple[int, ...] = (0, 1, 2, 3)
+    ahead: bool = True  # AOTInductor too, which takes a C++ compiler some minutes
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 60
     seconds: float = 45.0  # at most, for each case
 
 
-QUICK = Plan(cases=((1, 2),), levels=(0, 2), threads=(1,), rounds=3, seconds=1.0)
+QUICK = Plan(cases=((1, 2),), levels=(0, 2), ahead=False, threads=(1,), rounds=3, seconds=1.0)
 
 
 # ---- builds ------------------------------------------------------------------------------------
@@ -66,6 +68,9 @@ def build_all(plan: Plan, folder: Path) -> dict[str, float]:
     for level in plan.levels:
         options = Options(level=level, weights=weights, surfaces=() if level == 2 else (plan.surface,))
         document = compile_spec(checked, folder / f"O{level}", options)
+        if level == 2 and plan.ahead:
+            options = replace(options, surfaces=(plan.surface,), targets=("torchscript", "aoti"))
+            compile_spec(checked, folder / "aoti", options)
         errors[f"slice -O{level}"] = document["surfaces"][plan.surface]["verified"]["largest_difference"]
     return errors
 
@@ -88,6 +93,8 @@ class Worker:
             "unified TorchScript": getattr(bundles[REFERENCE].unified(), plan.surface),
         }
         self.variants |= {name: bundle.surfaces[plan.surface].module for name, bundle in bundles.items()}
+        if plan.ahead:
+            self.variants[AHEAD] = towerspec.load(folder / "aoti", target="aoti").surfaces[plan.surface].module
         if plan.surface == SURFACE and Path(plan.spec) == SPEC:
             self.variants[EXPERT], self.variants[PACKED] = expert(state), packed_expert(state)
         self.floor = Floor(optimise(check(Path(plan.spec)).sound()[1], plan.surface))
