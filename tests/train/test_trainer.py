@@ -54,6 +54,16 @@ def test_a_run_holds_all_that_follows_needs(tmp_path: Path, capsys: pytest.Captu
     assert not end.value.code
 
 
+def test_tensorboard_reads_its_logs(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    spec, log, _ = tiny(tmp_path, 100)
+    run(spec, "--data", log, "-o", tmp_path / "run", "--set", "epochs=2", "--logger", "tensorboard")
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "logs"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert losses == pytest.approx([epoch["train/loss"] for epoch in Run(tmp_path / "run").record["epochs"]], rel=1e-6)
+
+
 def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, log, _ = tiny(tmp_path, 60)
     once = ["--set", "epochs=1"]
