@@ -23,7 +23,7 @@ from boosting import choose_rounds, fit_boosting
 from epochs import best_epochs
 from measures import mean_auc, measures
 from methods import TASKS, Method
-from prepare import DATA, SPEC, prepare, read
+from prepare import DATA, REPO, SPEC, prepare, read
 from rechub import fit_rechub, mmoe, ple
 from table import markdown
 from towers import choose_separate, fit_separate, fit_spec
@@ -41,15 +41,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compares ways to rank several surfaces on KuaiRand.")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the raw files; KUAIRAND_DIR by default")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where results.json and results.md go")
-    parser.add_argument("--work", type=Path, help="where runs go, and what is finished already; OUT/work by default")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=REPO / "build" / "kuairand_compare",
+        help="where runs go, and what is finished already",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    work = args.work or args.out / "work"
-    tables = make_tables(args.data, work / "data")
+    tables = make_tables(args.data, args.work / "data")
     methods = [m for m in all_methods(args.data) if args.methods is None or m.name in args.methods]
-    results = list(compare(methods, tables, range(args.seeds), work))
+    results = list(compare(methods, tables, range(args.seeds), args.work))
     write_text(args.out / "results.json", json.dumps(results, indent=1) + "\n")
     write_text(args.out / "results.md", markdown(results, {m.name: m.title for m in methods}))
     print(markdown(results, {m.name: m.title for m in methods}))
