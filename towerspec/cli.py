@@ -27,7 +27,7 @@ from towerspec.diagnostics import (
     render_github,
     render_json,
 )
-from towerspec.terminal import JSON, SPEC, example, size, table
+from towerspec.terminal import JSON, SPEC, example, level_option, size, table
 
 RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "human": render,
@@ -221,15 +221,7 @@ def _replace(path: Path, text: str) -> None:
     epilog=example("towerspec explain ads.tower", "towerspec explain ads.tower --lines", "towerspec explain T203")
 )
 @click.argument("subject", metavar="SPEC|CODE")
-@click.option(
-    "-O",
-    "level",
-    type=click.IntRange(0, 3),
-    default=2,
-    show_default=True,
-    metavar="LEVEL",
-    help="The optimisation level.",
-)
+@level_option("The optimisation level.")
 @click.option("--lines", is_flag=True, help="Show which line of SPEC is responsible for which share of each cost.")
 @JSON
 def explain(subject: str, level: int, lines: bool, as_json: bool) -> None:

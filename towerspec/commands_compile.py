@@ -12,7 +12,7 @@ import click
 
 from towerspec.cpu import KINDS, this_cpu
 from towerspec.emit.rounding import MAX_ERROR
-from towerspec.terminal import JSON, SPEC, example, size, table
+from towerspec.terminal import JSON, SPEC, example, level_option, size, table
 from towerspec.watch import Watch
 
 
@@ -29,15 +29,9 @@ from towerspec.watch import Watch
 @click.option(
     "-o", "out", type=click.Path(path_type=Path), metavar="BUILD", help="The build folder; replaced as a whole."
 )
-@click.option(
-    "-O",
-    "level",
-    type=click.IntRange(0, 3),
-    default=2,
-    show_default=True,
-    metavar="LEVEL",
-    help="-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
-    "request once; -O3 rounds large linears and tables to fewer bits.",
+@level_option(
+    "-O0 slices and does nothing else; -O1 drops what the surface lacks; -O2 computes what belongs to the "
+    "request once; -O3 rounds large linears and tables to fewer bits."
 )
 @click.option(
     "--cpu",

@@ -10,18 +10,15 @@ from typing import Any
 import click
 
 from towerspec.diff import Change, SpecDiff, SurfaceChange
-from towerspec.terminal import size, table
+from towerspec.terminal import JSON, example, level_option, size, table
 
 
-@click.command(
-    epilog="\b\nExamples:\n  towerspec diff old.tower new.tower\n  towerspec diff old.tower new.tower --exit-code"
-)
+@click.command(epilog=example("towerspec diff old.tower new.tower", "towerspec diff old.tower new.tower --exit-code"))
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, metavar="LEVEL",
-              help="The optimisation level that costs are of.")  # fmt: skip
+@level_option("The optimisation level that costs are of.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 where they differ, as `git diff --exit-code` does.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@JSON
 def diff(old: Path, new: Path, level: int, exit_code: bool, as_json: bool) -> None:
     """Show what changes from OLD to NEW: surfaces, inputs, outputs, parameters, and what each surface costs.
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def level_option(help: str) -> Callable[[Command], Command]:
+    """The option `-O`."""
+    kind = click.IntRange(0, 3)
+    return click.option("-O", "level", type=kind, default=2, show_default=True, metavar="LEVEL", help=help)
 
 
 def example(*lines: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, render
-from towerspec.terminal import table
+from towerspec.terminal import JSON, example, table
 
 if TYPE_CHECKING:
     from towerspec.train.data import Columns
@@ -78,13 +78,15 @@ def data() -> None:
 
 @data.command(
     name="check",
-    epilog="\b\nExamples:\n  towerspec data check ads.tower log/\n"
-    "  towerspec data check ads.tower a.parquet b.parquet --surface-column tab --map-surface 0=home",
+    epilog=example(
+        "towerspec data check ads.tower log/",
+        "towerspec data check ads.tower a.parquet b.parquet --surface-column tab --map-surface 0=home",
+    ),
 )
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @column_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@JSON
 def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Read all of DATA, Parquet or CSV, as SPEC would: what is wrong, rows and rates, missing and unknown values."""
     needs("pyarrow")
@@ -102,8 +104,10 @@ def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: An
 
 
 @click.command(
-    epilog="\b\nExamples:\n  towerspec simulate ads.tower -o log\n"
-    "  towerspec simulate ads.tower -o log --rows 1000000 --days 30"
+    epilog=example(
+        "towerspec simulate ads.tower -o log",
+        "towerspec simulate ads.tower -o log --rows 1000000 --days 30",
+    )
 )
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where the log goes.")
@@ -111,7 +115,7 @@ def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: An
 @click.option("--requests", type=click.IntRange(1), help="Requests in all, instead of rows.")
 @click.option("--days", type=click.IntRange(3), default=10, show_default=True, help="The last one is the test's.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of all that is random.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@JSON
 def simulate(spec: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Make a log for SPEC by a hidden teacher, with the true probabilities and the best reachable metrics beside it."""
     needs("pyarrow")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, listing, render
-from towerspec.terminal import table
+from towerspec.terminal import JSON, example, table
 from towerspec.train.commands_data import F, column_options, columns, needs
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _LOG = (
     click.option("--from", "after", metavar="TIME", help="Only rows from this time on."),
     click.option("--before", metavar="TIME", help="Only rows before this time."),
     column_options,
-    click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
+    JSON,
 )  # fmt: skip
 SHOWN = {
     "auc": "AUC",
@@ -84,8 +84,10 @@ def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic |
 
 
 @click.command(
-    epilog="\b\nExamples:\n  towerspec calibrate runs/ads --data calibrate.parquet\n"
-    "  towerspec calibrate runs/ads --data log/ --time-column day --from 2024-05-01 --before 2024-05-02"
+    epilog=example(
+        "towerspec calibrate runs/ads --data calibrate.parquet",
+        "towerspec calibrate runs/ads --data log/ --time-column day --from 2024-05-01 --before 2024-05-02",
+    )
 )
 @_log_options
 @click.option(
@@ -138,8 +140,10 @@ def _left(heads: Sequence[Mapping[str, Any]]) -> Iterator[Diagnostic]:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  towerspec evaluate runs/ads --data test.parquet\n"
-    "  towerspec evaluate runs/ads --data log/ --time-column day --from 2024-05-02 -o report --bootstrap 1000"
+    epilog=example(
+        "towerspec evaluate runs/ads --data test.parquet",
+        "towerspec evaluate runs/ads --data log/ --time-column day --from 2024-05-02 -o report --bootstrap 1000",
+    )
 )
 @_log_options
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from towerspec.terminal import JSON, example
 from towerspec.train.commands_data import column_options, columns, needs
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="\b\nExamples:\n"
-    "  towerspec train ads.tower --data log/ --time-column day --valid-from 2024-05-01 -o runs/ads\n"
-    "  towerspec train ads.tower --data train.parquet --valid valid.parquet -o runs/ads --set epochs=3\n"
-    "  towerspec train ads.tower --data train.parquet -o runs/ads --resume"
+    epilog=example(
+        "towerspec train ads.tower --data log/ --time-column day --valid-from 2024-05-01 -o runs/ads",
+        "towerspec train ads.tower --data train.parquet --valid valid.parquet -o runs/ads --set epochs=3",
+        "towerspec train ads.tower --data train.parquet -o runs/ads --resume",
+    )
 )
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     "--logger", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True, help="Form of RUN/logs."
 )
 @column_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@JSON
 def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Train SPEC on a log of impressions, into a run folder."""
     needs("pyarrow")
