@@ -86,7 +86,8 @@ def compile_spec(
     watch = watch or Watch()
     progress("model.py")
     with torchscript.small_calls():
-        document, files = _Compile(model, verify(graph), options, Earlier.read(out), watch).run(progress)
+        earlier = Earlier(out) if options.fresh else Earlier.read(out)
+        document, files = _Compile(model, verify(graph), options, earlier, watch).run(progress)
     files["manifest.json"] = (json.dumps(document, indent=2) + "\n").encode()
     with watch.stage("write"):
         write(out, files)
@@ -168,7 +169,7 @@ class _Compile:
             rendered = render_surface(folded, self.model.path, options.logits)
         verify = partial(self._verify, surface, folded, mine, is_rounded(optimised))
         key = self.keys.of((sliced, optimised), rendered.source, [p.path for _, p in optimised.params])
-        kept = self.earlier.find(surface, key) if key and not options.fresh else None
+        kept = self.earlier.find(surface, key)
         if kept:
             content, verified = kept.content, kept.entry["verified"]
         else:
@@ -193,7 +194,7 @@ class _Compile:
     ) -> dict[str, Any]:
         """What the manifest says of a surface's package and program, made unless the earlier build has them."""
         surface = folded.surface or ""
-        made = aoti.kept(self.earlier, surface, key) if key and not self.options.fresh else None
+        made = aoti.kept(self.earlier, surface, key)
         if made is None:
             with self.watch.stage("AOTInductor"):
                 made = aoti.compile_ahead(folded, self.model.path, self.options.logits, inputs, mine, verify)
@@ -245,7 +246,7 @@ class _Compile:
         """What the manifest says of the unified model, and its script unless the earlier build has it."""
         verified = f"{', '.join(surfaces)}\n"  # with --surface, only these are
         key = self.keys.of((self.graph,), verified + self.source, tuple(self.weights))
-        kept = self.earlier.find("", key) if key and not self.options.fresh else None
+        kept = self.earlier.find("", key)
         scripted = None
         if kept:
             content = kept.content

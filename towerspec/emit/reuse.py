@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from towerspec import __version__
+from towerspec.emit.manifest import digest
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Opaque
 from towerspec.ir.printer import print_op
@@ -50,7 +51,7 @@ class Earlier:
         `inside` leads from the surface's entry in the manifest to that of another of its files.
         """
         entry = self.entries.get(surface, {})
-        if entry.get("key") != key:
+        if not key or entry.get("key") != key:
             return None
         for word in inside:
             entry = entry.get(word, {})
@@ -58,8 +59,7 @@ class Earlier:
             content = (self.folder / entry["file"]).read_bytes()
         except (OSError, KeyError):
             return None
-        whole = hashlib.sha256(content).hexdigest() == entry["sha256"]
-        return Kept(content, entry) if whole else None
+        return Kept(content, entry) if digest(content) == entry.get("sha256") else None
 
 
 class Keys:
