@@ -12,7 +12,7 @@ from torch import Tensor
 from towerspec.emit import reference
 from towerspec.ir.cost import stored
 from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Init, Param
+from towerspec.ir.primitives import Init, Pack, Param
 from towerspec.ir.types import Level
 
 FOLDED = "folded"  # where a serving graph keeps them
@@ -36,12 +36,20 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
             continue
         values[op.id] = reference.evaluate(op.prim, _NOWHERE, op, tuple(values[i] for i in op.inputs))
         if op.id in wanted:
-            path = f"{FOLDED}.{_name(op, made)}"
+            path = _packed_path(graph, op) or f"{FOLDED}.{_name(op, made)}"
             made[path] = values[op.id].contiguous()
             prim = Param(path, op.type.shape, Init("zeros"), trainable=False, dtype=op.type.dtype)
             ops.append(replace(op, prim=prim, inputs=(), region=()))
     folded = replace(graph, ops=tuple(ops)).restrict(graph.outputs)
     return folded, {p.path: made[p.path] if p.path in made else weights[p.path] for _, p in folded.params}
+
+
+def _packed_path(graph: Graph, op: Op) -> str | None:
+    """The name of a weight that is packed as it is, and read by nothing else: it keeps it."""
+    if not isinstance(op.prim, Pack):
+        return None
+    weight = graph.by_id[op.inputs[0]]
+    return weight.prim.path if isinstance(weight.prim, Param) and graph.users[weight.id] == (op,) else None
 
 
 def _name(op: Op, taken: Mapping[str, Tensor]) -> str:

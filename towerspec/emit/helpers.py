@@ -36,13 +36,13 @@ class Part(nn.Module):
 
 
 class Packed(nn.Module):
-    """A bfloat16 weight [O, I]; a file holds it as it is, and loading the file lays it out as oneDNN wants it."""
+    """A weight [O, I]; a file holds it as it is, and loading the file lays it out for oneDNN where that is faster."""
 
     lays_out = True  # freezing leaves it a module
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros([rows, columns], dtype=torch.bfloat16))
+        self.register_buffer("weight", torch.zeros([rows, columns], dtype=dtype))
 
     @torch.jit.export
     def __getstate__(self) -> tuple[Tensor, bool]:
@@ -51,7 +51,7 @@ class Packed(nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[Tensor, bool]) -> None:
         self.weight, self.training = state
-        if self.weight.numel() > 0 and self.weight.is_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.weight.numel() > 0 and gains(self.weight):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 256)
 
     def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:  # Python would take the state for its own
@@ -60,10 +60,29 @@ class Packed(nn.Module):
         return made
 
     def forward(self, x: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        if bias is not None and bias.dim() == 2:  # each row has its own
+            if bias.size(0) == 0 or bias.stride(0) != 0:
+                out = self.product(x, None, False).add_(bias)
+                return torch.relu_(out) if relu else out
+            bias = bias[0]  # the one request's, as a view for each row
+        return self.product(x, bias, relu)
+
+    def product(self, x: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         if self.weight.is_mkldnn:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, bias, "relu" if relu else "none", [], "")
         out = F.linear(x, self.weight, bias)
-        return F.relu(out) if relu else out
+        return torch.relu_(out) if relu else out
+
+
+def gains(weight: Tensor) -> bool:
+    """Whether this CPU is the faster with a weight that oneDNN has laid out.
+
+    Of float32 numbers it is with AVX-512, which PyTorch's own products, MKL's, use on Intel's CPUs alone. The newest of
+    those, which compute in float16 as well, lose with few rows what they gain with many.
+    """
+    if not weight.is_cpu or not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # it asks for AVX-512
+        return False
+    return weight.dtype == torch.bfloat16 or not torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def row_scale(x: Tensor) -> Tensor:

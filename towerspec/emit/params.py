@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from towerspec.ir.primitives import Init, Opaque, Param
+from towerspec.ir.primitives.products import PACKED
 
 _WIDTH = 100
 _DTYPES = {
@@ -127,8 +128,9 @@ def _keyed(part: Part, key: str, value: str) -> str:
 
 
 def _tensor(param: Param, inits: bool) -> str:
-    if param.dtype == "bf16" and len(param.shape) == 2:
-        return f"Packed({param.shape[0]}, {param.shape[1]})"
+    if param.dtype in PACKED.values():
+        of = "" if param.dtype == PACKED["float"] else ", torch.bfloat16"
+        return f"Packed({param.shape[0]}, {param.shape[1]}{of})"
     begins = f', "{param.init.kind}"' + "".join(f", {v!r}" for v in param.init.values) if inits else ""
     needed = inits or param.dtype.startswith("int")  # whole numbers can't be trainable in any graph
     options = ", trainable=False" if needed and not param.trainable else ""

@@ -211,10 +211,16 @@ def _(prim: p.Codes, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
-def _(prim: p.LinearBf16, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+def _(prim: p.Pack, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    return args[0]
+
+
+@evaluate.register
+def _(prim: p.LinearPacked, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     x, weight, *bias = args
     out = torch.tensordot(x, weight, dims=([x.dim() - 1], [1])) + (bias[0] if bias else 0.0)
-    return (out.clamp(min=0.0) if prim.relu else out).to(_NARROW["bf16"]).double()
+    out = out.clamp(min=0.0) if prim.relu else out
+    return out if op.type.dtype == "float" else out.to(_NARROW[op.type.dtype]).double()
 
 
 @evaluate.register

@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 from towerspec.ir.graph import Graph
-from towerspec.ir.primitives import Cast, Codes, Embed, Linear, LinearBf16, LinearInt8, Param
+from towerspec.ir.primitives import Cast, Codes, Embed, Linear, LinearInt8, LinearPacked, Param
 from towerspec.ir.types import Level
 
 MAX_ERROR = 0.02  # how far a prediction may be from the reference unless the user says otherwise
 NAMES = {"float": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
-_LINEARS = {Linear: "float", LinearBf16: "bf16", LinearInt8: "int8"}
 
 
 def is_rounded(graph: Graph) -> bool:
@@ -22,9 +21,9 @@ def is_rounded(graph: Graph) -> bool:
 def precision_entry(graph: Graph, cpu: str, max_error: float, difference: float) -> dict[str, Any]:
     """How many linears and tables of an optimised surface have which type, and what that cost in the outputs."""
     linears = Counter(
-        NAMES[_LINEARS[type(op.prim)]]
+        NAMES["int8" if isinstance(op.prim, LinearInt8) else op.type.dtype]
         for op in graph.ops
-        if type(op.prim) in _LINEARS and op.type.level > Level.CONSTANT
+        if isinstance(op.prim, (Linear, LinearPacked, LinearInt8)) and op.type.level > Level.CONSTANT
     )
     tables = {op.inputs[1] for op in graph.ops if isinstance(op.prim, Embed)}
     kinds = Counter(NAMES[op.type.dtype] for op in graph.ops if op.id in tables and _is_learned(op.prim))

@@ -24,7 +24,7 @@ class Level(enum.IntEnum):
         return ("", "R", "N")[self]
 
 
-ITEM_BYTES = {"float": 4, "int": 8, "bool": 1, "bf16": 2, "fp16": 2, "int8": 1}
+ITEM_BYTES = {"float": 4, "int": 8, "bool": 1, "bf16": 2, "fp16": 2, "int8": 1, "packed": 4, "packed_bf16": 2}
 
 
 @dataclass(frozen=True, slots=True)

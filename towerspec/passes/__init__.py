@@ -21,6 +21,7 @@ from towerspec.passes.hoist import hoist
 from towerspec.passes.inference import drop_training
 from towerspec.passes.join import join_linears
 from towerspec.passes.order import order
+from towerspec.passes.pack import pack
 from towerspec.passes.precision import narrow
 from towerspec.passes.reuse import reuse
 from towerspec.passes.slice import slice_surface
@@ -50,6 +51,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
     Pass("precision", narrow, 3, by_cpu=True),
+    Pass("pack", pack, 2),
     Pass("order", order, 2),
     Pass("reuse", reuse, 2),
 )

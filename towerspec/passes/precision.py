@@ -16,17 +16,18 @@ from towerspec.ir.primitives import (
     Codes,
     Embed,
     Linear,
-    LinearBf16,
     LinearInt8,
+    LinearPacked,
     MulAdd,
+    Pack,
     Param,
     Primitive,
     Reshape,
     RowScale,
     Slice,
-    Unary,
 )
 from towerspec.ir.types import Level
+from towerspec.passes.pack import rectifier
 
 # What a linear becomes, by what the CPU has: bfloat16 on matrix units, 8-bit codes on dot products of bytes.
 LINEARS = {"amx": "bf16", "avx512_vnni": "int8", "any": "float"}
@@ -84,12 +85,8 @@ class _Narrowing:
         return weight.numel >= (WORTH[self.form] if rows >= MANY else WORTH_OF_ONE)
 
     def _relu(self, id_: str) -> Op | None:
-        """The rectifier that is all that reads a linear, and can be part of it."""
-        users, op = self.graph.users[id_], self.graph.by_id[id_]
-        if len(users) != 1 or id_ in self.outputs or self._row_bias(op):
-            return None
-        user = users[0]
-        return user if user.prim == Unary("relu") and user.region == op.region and user.id not in self.outputs else None
+        op = self.graph.by_id[id_]
+        return None if self._row_bias(op) else rectifier(self.graph, op)
 
     def _row_bias(self, op: Op) -> bool:
         return len(op.inputs) == 3 and self.graph.by_id[op.inputs[2]].type.level > Level.CONSTANT
@@ -113,8 +110,9 @@ class _Narrowing:
     def _bf16(self, op: Op, rewriter: Rewriter) -> str:
         x, *constants = op.inputs
         bias = constants.pop() if self._row_bias(op) else None
-        operands = [self._bfloat(rewriter, i) for i in (x, *constants)]
-        made = rewriter.make(op, "bf16", LinearBf16(op.id in self.absorbed.values()), *operands)
+        x, weight, *rest = [self._bfloat(rewriter, i) for i in (x, *constants)]
+        packed = self._once(rewriter, Pack(), weight)
+        made = rewriter.make(op, "bf16", LinearPacked(op.id in self.absorbed.values()), x, packed, *rest)
         return rewriter.make(op, "sum", Binary("add"), made, self._wide(rewriter, bias)) if bias else made
 
     def _int8(self, op: Op, rewriter: Rewriter) -> str:

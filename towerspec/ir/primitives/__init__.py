@@ -3,7 +3,7 @@
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
 from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
 from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Hash, Ids, Interpolate, Mask, Present
-from towerspec.ir.primitives.narrow import Cast, Codes, LinearBf16, LinearInt8, RowScale
+from towerspec.ir.primitives.narrow import Cast, Codes, LinearInt8, RowScale
 from towerspec.ir.primitives.pointwise import (
     UNARY,
     Affine,
@@ -18,7 +18,7 @@ from towerspec.ir.primitives.pointwise import (
     Softmax,
     Unary,
 )
-from towerspec.ir.primitives.products import Attention, Linear, Matmul
+from towerspec.ir.primitives.products import Attention, Linear, LinearPacked, Matmul, Pack
 from towerspec.ir.primitives.routing import Merge, Opaque
 from towerspec.ir.primitives.shapes import Concat, Pool, Reduce, Reshape, Slice, Stack, Transpose
 
@@ -46,14 +46,15 @@ __all__ = [
     "Interpolate",
     "LayerNorm",
     "Linear",
-    "LinearBf16",
     "LinearInt8",
+    "LinearPacked",
     "Mask",
     "MaskFill",
     "Matmul",
     "Merge",
     "MulAdd",
     "Opaque",
+    "Pack",
     "Param",
     "Pool",
     "Present",

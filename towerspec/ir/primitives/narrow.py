@@ -56,28 +56,6 @@ class Codes(Primitive):
 
 
 @dataclass(frozen=True)
-class LinearBf16(Primitive):
-    """`x W^T + b` of bfloat16 numbers, summed in float32 and rounded to bfloat16; with `relu`, zero where below it."""
-
-    name = "linear_bf16"
-    relu: bool = False
-
-    def infer(self, x: Type, weight: Type, *bias: Type) -> Type:
-        need(all(t.dtype == "bf16" for t in (x, weight, *bias)), "a bfloat16 linear takes bfloat16 numbers")
-        need(all(t.level == Level.CONSTANT for t in (weight, *bias)), "weight and bias are constants")
-        need(len(weight.shape) == 2 and x.shape[-1:] == weight.shape[1:], "the widths of input and weight differ")
-        need(all(b.shape == weight.shape[:1] for b in bias), "a linear's bias has the weight's output width")
-        return Type(x.level, (*x.shape[:-1], weight.shape[0]), "bf16")
-
-    def flops(self, args: tuple[Type, ...], out: Type) -> int:
-        return 2 * out.numel * args[1].shape[1]
-
-    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        bias = args[2] if len(args) == 3 else "None"
-        return f"{args[1]}({args[0]}, {bias}, {self.relu})"  # the weight is a module of its own: `Packed`
-
-
-@dataclass(frozen=True)
 class LinearInt8(Primitive):
     """`x W^T + b` of 8-bit codes, summed in whole numbers: x and W with a scale a row, b `[O]` or a row's own."""
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from towerspec.ir.primitives.base import Primitive, need, same_rows
 from towerspec.ir.types import Level, Type
 
+PACKED = {"float": "packed", "bf16": "packed_bf16"}  # a packed weight's type, by that of its numbers
+
 
 @dataclass(frozen=True)
 class Linear(Primitive):
@@ -33,6 +35,42 @@ class Linear(Primitive):
         if len(args) == 3 and types[2].level > Level.CONSTANT:
             return f"torch.addmm({args[2]}, {args[0]}, {args[1]}.t())"
         return f"F.linear({', '.join(args)})"
+
+
+@dataclass(frozen=True)
+class Pack(Primitive):
+    """A weight `[O, I]` that a CPU may lay out, when a file is loaded, as its matrix products read it best."""
+
+    name = "pack"
+
+    def infer(self, weight: Type) -> Type:
+        need(weight.level == Level.CONSTANT and len(weight.shape) == 2, "what is packed is a constant matrix")
+        need(weight.dtype in PACKED, "what is packed is of float32 or bfloat16 numbers")
+        return Type(Level.CONSTANT, weight.shape, PACKED[weight.dtype])
+
+
+@dataclass(frozen=True)
+class LinearPacked(Primitive):
+    """`x W^T + b` with a packed weight, in the numbers of x; with `relu`, zero where below it. b may be a row's own."""
+
+    name = "linear_packed"
+    relu: bool = False
+
+    def infer(self, x: Type, weight: Type, *bias: Type) -> Type:
+        need(weight.dtype == PACKED.get(x.dtype), "a packed weight is of its input's numbers")
+        need(x.shape[-1:] == weight.shape[1:], "the widths of input and weight differ")
+        need(all(b.dtype == x.dtype for b in bias), "a linear's bias is of its input's numbers")
+        need(all(b.shape == weight.shape[:1] for b in bias), "a linear's bias has the weight's output width")
+        rows = [b for b in bias if b.level > Level.CONSTANT]
+        need(not rows or len(x.shape) == 1, "a bias of a row's own takes a vector")
+        return Type(same_rows(x, *rows), (*x.shape[:-1], weight.shape[0]), x.dtype)
+
+    def flops(self, args: tuple[Type, ...], out: Type) -> int:
+        return 2 * out.numel * args[1].shape[1]
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        bias = args[2] if len(args) == 3 else "None"
+        return f"{args[1]}({args[0]}, {bias}, {self.relu})"  # the weight is a module of its own: `Packed`
 
 
 @dataclass(frozen=True)
