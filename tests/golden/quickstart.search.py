@@ -60,16 +60,6 @@ def fill(x: Tensor, instead: Tensor) -> Tensor:
     return torch.where(x - x == 0, x, instead)
 
 
-def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
-    """The sum of the positions that the mask leaves: [..., L, D] to [..., D]."""
-    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x)).sum(-2)
-
-
-def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
-    return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
-
-
 class Search(nn.Module):
     """Surface search: everything it needs and nothing else."""
 
@@ -210,9 +200,12 @@ class Search(nn.Module):
         shared = shared_reshape_2_4.addcmul_(shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
         # surfaces.search.query  (quickstart.tower:30: query : bag { rows: 5000, dim: 16 })
         query_ids = row_ids(query, 5000, 5000, 5001)  # [R, 16]
-        query_embed = F.embedding(query_ids, self.surfaces.search.query.weight)  # [R, 16, 16]
-        query_mask = query >= 0  # [R, 16]
-        query_2 = pool_mean(query_embed, query_mask)  # [R, 16]
+        query_2 = F.embedding_bag(
+            query_ids,
+            self.surfaces.search.query.weight,
+            mode="mean",
+            padding_idx=5001,
+        )  # [R, 16]
         # surfaces.search.intent  (quickstart.tower:32: intent = mlp(query, hidden: [32]))
         intent_linear_0 = F.linear(
             query_2,

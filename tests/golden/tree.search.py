@@ -65,16 +65,6 @@ def fill(x: Tensor, instead: Tensor) -> Tensor:
     return torch.where(x - x == 0, x, instead)
 
 
-def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
-    """The sum of the positions that the mask leaves: [..., L, D] to [..., D]."""
-    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x)).sum(-2)
-
-
-def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
-    return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
-
-
 class Search(nn.Module):
     """Surface search: everything it needs and nothing else."""
 
@@ -106,9 +96,12 @@ class Search(nn.Module):
         request = row_map(words.size(0), n, candidates_per_request, words)
         # features.words  (tree.tower:7: words  : bag      { rows: 100, dim: 8, on: [search] })
         words_value_ids = row_ids(words, 100, 100, 101)  # [R, 16]
-        words_value_embed = F.embedding(words_value_ids, self.features.words.weight)  # [R, 16, 8]
-        words_value_mask = words >= 0  # [R, 16]
-        words_value = pool_mean(words_value_embed, words_value_mask)  # [R, 8]
+        words_value = F.embedding_bag(
+            words_value_ids,
+            self.features.words.weight,
+            mode="mean",
+            padding_idx=101,
+        )  # [R, 8]
         # request
         request_group_concat_repeat = repeat(self.features.layout.absent, r)  # [R, 4]
         request_group_concat = torch.cat([request_group_concat_repeat, words_value], -1)  # [R, 12]

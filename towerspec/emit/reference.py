@@ -372,6 +372,14 @@ def _(prim: p.Pool, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
+def _(prim: p.EmbedBag, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    ids, table = args
+    kept = (ids != prim.missing).unsqueeze(-1)
+    total = (table[ids] * kept).sum(-2)
+    return total if prim.fn == "sum" else total / kept.sum(-2).clamp(min=1)
+
+
+@evaluate.register
 def _(prim: p.Merge, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     key, *values = args
     if key.shape[0] != values[0].shape[0]:

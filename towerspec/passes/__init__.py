@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
+from towerspec.passes.bag import pool_lookups
 from towerspec.passes.cse import share_common
 from towerspec.passes.dead import remove_dead
 from towerspec.passes.features import fold_features
@@ -51,6 +52,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("join", join_linears, 2),
     Pass("fuse", fuse, 2),
     Pass("precision", narrow, 3, by_cpu=True),
+    Pass("bag", pool_lookups, 2),
     Pass("pack", pack, 2),
     Pass("order", order, 2),
     Pass("reuse", reuse, 2),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Binary, LayerNorm, Linear, LinearPacked, Matmul, MulAdd, Unary
+from towerspec.ir.primitives import Binary, EmbedBag, LayerNorm, Linear, LinearPacked, Matmul, MulAdd, Unary
 from towerspec.ir.primitives.base import NEW
 from towerspec.ir.types import Level
 
 WRITERS = (Binary, MulAdd, Unary)
 # What always puts its result into memory of its own: others may give a view of an operand, of a weight or of an input.
-FRESH = (Binary, LayerNorm, Linear, LinearPacked, Matmul, MulAdd, Unary)
+FRESH = (Binary, EmbedBag, LayerNorm, Linear, LinearPacked, Matmul, MulAdd, Unary)
 
 
 def reuse(graph: Graph) -> Graph:

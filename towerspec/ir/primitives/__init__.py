@@ -2,7 +2,7 @@
 
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
 from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
-from towerspec.ir.primitives.lookups import Bucketize, Embed, Fill, Hash, Ids, Interpolate, Mask, Present
+from towerspec.ir.primitives.lookups import Bucketize, Embed, EmbedBag, Fill, Hash, Ids, Interpolate, Mask, Present
 from towerspec.ir.primitives.narrow import Cast, Codes, LinearInt8, RowScale
 from towerspec.ir.primitives.pointwise import (
     UNARY,
@@ -37,6 +37,7 @@ __all__ = [
     "Detach",
     "Dropout",
     "Embed",
+    "EmbedBag",
     "Expand",
     "Fill",
     "Hash",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from towerspec.ir.primitives.base import Primitive, need, same_rows
-from towerspec.ir.types import Level, Type
+from towerspec.ir.types import ITEM_BYTES, Level, Type
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,31 @@ class Embed(Primitive):
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
         return f"F.embedding({args[0]}, {args[1]})"
+
+
+@dataclass(frozen=True)
+class EmbedBag(Primitive):
+    """The sum or mean of a list's rows of a table, without those of the row `missing`: ids `[L]`, out `[D]`.
+
+    A list of missing ids alone gives zeros.
+    """
+
+    name = "embed_bag"
+    fn: str
+    missing: int
+
+    def infer(self, ids: Type, table: Type) -> Type:
+        need(self.fn in ("sum", "mean"), f"a bag has no {self.fn}")
+        need(ids.dtype == "int" and len(ids.shape) == 1, "a bag is a list of ids")
+        need(table.level == Level.CONSTANT and len(table.shape) == 2 and table.dtype == "float", "a bag takes a table")
+        return Type(ids.level, (table.shape[1],))
+
+    def traffic(self, args: tuple[Type, ...], out: Type) -> int:
+        ids, table = args
+        return ids.bytes + ids.numel * table.shape[1] * ITEM_BYTES[table.dtype] + out.bytes
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f'F.embedding_bag({args[0]}, {args[1]}, mode="{self.fn}", padding_idx={self.missing})'
 
 
 @dataclass(frozen=True)
