@@ -206,10 +206,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, heads: int, 
     q = q.unflatten(-1, [heads, q.size(-1) // heads]).transpose(-2, -3)  # [..., H, Q, D/H]
     k = k.unflatten(-1, [heads, k.size(-1) // heads]).transpose(-2, -3)
     v = v.unflatten(-1, [heads, v.size(-1) // heads]).transpose(-2, -3)
-    scores = torch.matmul(q * scale, k.transpose(-1, -2))  # [..., H, Q, L]
-    if mask is not None:
-        scores = scores + where_not(mask).unsqueeze(-2).unsqueeze(-2)
-    out = torch.matmul(torch.softmax(scores, -1), v).transpose(-2, -3).flatten(-2)
+    seen = None if mask is None else where_not(mask).to(q.dtype).unsqueeze(-2).unsqueeze(-2)  # [..., 1, 1, L]
+    out = F.scaled_dot_product_attention(q, k, v, seen, scale=scale).transpose(-2, -3).flatten(-2)
     return out if mask is None else out * mask.any(-1, keepdim=True).unsqueeze(-1)
 
 
