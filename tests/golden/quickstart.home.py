@@ -70,10 +70,10 @@ class Home(nn.Module):
             trunk_interest_slice_4=tensor([32, 16]),
             trunk_interest_add=tensor([32, 16]),
             trunk_interest_sub=tensor([32, 16]),
-            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
             trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
-            surfaces_home_tower_click_linear_joined_bias=tensor([2]),
+            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
             surfaces_home_tower_click_linear_joined_weight=tensor([2, 32]),
+            surfaces_home_tower_click_linear_joined_bias=tensor([2]),
         )
         self.trunk = Part(
             interest=Part(

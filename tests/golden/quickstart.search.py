@@ -60,6 +60,11 @@ def fill(x: Tensor, instead: Tensor) -> Tensor:
     return torch.where(x - x == 0, x, instead)
 
 
+def bag_mean(ids: Tensor, table: Tensor, missing: int) -> Tensor:
+    """The mean of a list's rows of a table, in which the missing ids' row is zeros: [..., L] to [..., D]."""
+    return F.embedding_bag(ids, table, mode="sum") / (ids != missing).sum(-1, keepdim=True).clamp(min=1)
+
+
 class Search(nn.Module):
     """Surface search: everything it needs and nothing else."""
 
@@ -73,10 +78,11 @@ class Search(nn.Module):
             surfaces_search_tower_fuse_intent_linear_gate_columns2=tensor([64, 64]),
             surfaces_search_tower_click_calibrate_mul_constant2=tensor([1, 32]),
             surfaces_search_tower_click_calibrate_add_constant=tensor([1]),
-            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
             trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
-            surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias=tensor([128]),
+            trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
             surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight=tensor([128, 32]),
+            surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias=tensor([128]),
+            surfaces_search_query_weight_zeroed=tensor([5002, 16]),
         )
         self.trunk = Part(
             interest=Part(
@@ -94,7 +100,6 @@ class Search(nn.Module):
         self.features = Part(country=Part(weight=tensor([202, 8])), popularity=Part(mean=tensor([1]), std=tensor([1])))
         self.surfaces = Part(
             search=Part(
-                query=Part(weight=tensor([5002, 16])),
                 intent=nn.ModuleList([Part(weight=tensor([32, 16]), bias=tensor([32]))]),
                 tower=Part(
                     layers=nn.ModuleList([
@@ -200,12 +205,7 @@ class Search(nn.Module):
         shared = shared_reshape_2_4.addcmul_(shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
         # surfaces.search.query  (quickstart.tower:30: query : bag { rows: 5000, dim: 16 })
         query_ids = row_ids(query, 5000, 5000, 5001)  # [R, 16]
-        query_2 = F.embedding_bag(
-            query_ids,
-            self.surfaces.search.query.weight,
-            mode="mean",
-            padding_idx=5001,
-        )  # [R, 16]
+        query_2 = bag_mean(query_ids, self.folded.surfaces_search_query_weight_zeroed, 5001)  # [R, 16]
         # surfaces.search.intent  (quickstart.tower:32: intent = mlp(query, hidden: [32]))
         intent_linear_0 = F.linear(
             query_2,

@@ -118,8 +118,8 @@ class Feed(nn.Module):
         self.folded = Part(
             trunk_shared_add_feed=tensor([8]),
             trunk_shared_mul_feed=tensor([8, 8]),
-            surfaces_feed_tower_closeup_click_linear_joined_bias=tensor([2]),
             surfaces_feed_tower_closeup_click_linear_joined_weight=tensor([2, 4]),
+            surfaces_feed_tower_closeup_click_linear_joined_bias=tensor([2]),
         )
         self.surfaces = Part(
             feed=Part(

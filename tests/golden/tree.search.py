@@ -65,6 +65,11 @@ def fill(x: Tensor, instead: Tensor) -> Tensor:
     return torch.where(x - x == 0, x, instead)
 
 
+def bag_mean(ids: Tensor, table: Tensor, missing: int) -> Tensor:
+    """The mean of a list's rows of a table, in which the missing ids' row is zeros: [..., L] to [..., D]."""
+    return F.embedding_bag(ids, table, mode="sum") / (ids != missing).sum(-1, keepdim=True).clamp(min=1)
+
+
 class Search(nn.Module):
     """Surface search: everything it needs and nothing else."""
 
@@ -72,7 +77,6 @@ class Search(nn.Module):
         super().__init__()
         self.features = Part(
             layout=Part(absent=tensor([4])),
-            words=Part(weight=tensor([102, 8])),
             item=Part(weight=tensor([102, 8])),
             size=Part(mean=tensor([1])),
         )
@@ -80,8 +84,9 @@ class Search(nn.Module):
         self.folded = Part(
             trunk_shared_add_search=tensor([8]),
             trunk_shared_mul_search=tensor([8, 8]),
-            surfaces_search_tower_click_linear_joined_bias=tensor([2]),
             surfaces_search_tower_click_linear_joined_weight=tensor([2, 8]),
+            surfaces_search_tower_click_linear_joined_bias=tensor([2]),
+            features_words_weight_zeroed=tensor([102, 8]),
         )
 
     def forward(
@@ -96,12 +101,7 @@ class Search(nn.Module):
         request = row_map(words.size(0), n, candidates_per_request, words)
         # features.words  (tree.tower:7: words  : bag      { rows: 100, dim: 8, on: [search] })
         words_value_ids = row_ids(words, 100, 100, 101)  # [R, 16]
-        words_value = F.embedding_bag(
-            words_value_ids,
-            self.features.words.weight,
-            mode="mean",
-            padding_idx=101,
-        )  # [R, 8]
+        words_value = bag_mean(words_value_ids, self.folded.features_words_weight_zeroed, 101)  # [R, 8]
         # request
         request_group_concat_repeat = repeat(self.features.layout.absent, r)  # [R, 4]
         request_group_concat = torch.cat([request_group_concat_repeat, words_value], -1)  # [R, 12]

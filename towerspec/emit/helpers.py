@@ -161,6 +161,11 @@ def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     return torch.where(ids < 0, missing, known)
 
 
+def id_columns(ids: Tensor, rows: Tensor, start: Tensor, unknown: Tensor, missing: Tensor) -> Tensor:
+    """Safe ids of several features, each a column: as `row_ids`, in tables that begin at `start`."""
+    return torch.where(ids < 0, missing, torch.where(ids < rows, ids + start, unknown))
+
+
 def hash_ids(ids: Tensor, rows: int) -> Tensor:
     """A row for any 64-bit id but -1, which is missing: SplitMix64's mix without its lowest bit, modulo the rows.
 
@@ -229,6 +234,11 @@ def pool_sum(x: Tensor, mask: Tensor) -> Tensor:
 def pool_mean(x: Tensor, mask: Tensor) -> Tensor:
     """The mean of the positions that the mask leaves, zeros without any: [..., L, D] to [..., D]."""
     return pool_sum(x, mask) / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+def bag_mean(ids: Tensor, table: Tensor, missing: int) -> Tensor:
+    """The mean of a list's rows of a table, in which the missing ids' row is zeros: [..., L] to [..., D]."""
+    return F.embedding_bag(ids, table, mode="sum") / (ids != missing).sum(-1, keepdim=True).clamp(min=1)
 
 
 def pool_max(x: Tensor, mask: Tensor) -> Tensor:

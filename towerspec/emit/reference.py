@@ -332,7 +332,8 @@ def _(prim: p.Concat, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 @evaluate.register
 def _(prim: p.Stack, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([a.unsqueeze(-2) for a in args], -2)
+    axis = -len(op.type.shape)
+    return torch.cat([a.unsqueeze(axis) for a in args], axis)
 
 
 @evaluate.register
@@ -372,11 +373,32 @@ def _(prim: p.Pool, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 
 
 @evaluate.register
+def _(prim: p.ZeroRow, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    kept = torch.arange(args[0].shape[0]) != prim.row
+    return args[0] * kept.unsqueeze(-1)
+
+
+@evaluate.register
 def _(prim: p.EmbedBag, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     ids, table = args
     kept = (ids != prim.missing).unsqueeze(-1)
     total = (table[ids] * kept).sum(-2)
     return total if prim.fn == "sum" else total / kept.sum(-2).clamp(min=1)
+
+
+@evaluate.register
+def _(prim: p.Whole, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    return torch.tensor(prim.values)
+
+
+@evaluate.register
+def _(prim: p.IdColumns, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    ids, known, start, unknown, missing = args
+    safe = [
+        torch.where(x < 0, m, torch.where(x >= k, u, x + s))
+        for x, k, s, u, m in zip(ids.unbind(-1), known, start, unknown, missing, strict=True)
+    ]
+    return torch.stack(safe, -1)
 
 
 @evaluate.register

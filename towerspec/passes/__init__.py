@@ -13,11 +13,13 @@ from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes.bag import pool_lookups
+from towerspec.passes.batch import batch_numbers
 from towerspec.passes.cse import share_common
 from towerspec.passes.dead import remove_dead
 from towerspec.passes.features import fold_features
 from towerspec.passes.fold import fold_constants
 from towerspec.passes.fuse import fuse
+from towerspec.passes.gather import gather
 from towerspec.passes.hoist import hoist
 from towerspec.passes.inference import drop_training
 from towerspec.passes.join import join_linears
@@ -53,6 +55,8 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fuse", fuse, 2),
     Pass("precision", narrow, 3, by_cpu=True),
     Pass("bag", pool_lookups, 2),
+    Pass("batch", batch_numbers, 2),
+    Pass("gather", gather, 2),
     Pass("pack", pack, 2),
     Pass("order", order, 2),
     Pass("reuse", reuse, 2),

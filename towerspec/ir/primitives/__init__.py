@@ -1,8 +1,20 @@
 """The primitives: about thirty kinds of operation that every layer lowers to."""
 
 from towerspec.ir.primitives.base import PRIMITIVES, Primitive, broadcast, join
-from towerspec.ir.primitives.leaves import Expand, Init, Input, Param
-from towerspec.ir.primitives.lookups import Bucketize, Embed, EmbedBag, Fill, Hash, Ids, Interpolate, Mask, Present
+from towerspec.ir.primitives.leaves import Expand, Init, Input, Param, Whole
+from towerspec.ir.primitives.lookups import (
+    Bucketize,
+    Embed,
+    EmbedBag,
+    Fill,
+    Hash,
+    IdColumns,
+    Ids,
+    Interpolate,
+    Mask,
+    Present,
+    ZeroRow,
+)
 from towerspec.ir.primitives.narrow import Cast, Codes, LinearInt8, RowScale
 from towerspec.ir.primitives.pointwise import (
     UNARY,
@@ -41,6 +53,7 @@ __all__ = [
     "Expand",
     "Fill",
     "Hash",
+    "IdColumns",
     "Ids",
     "Init",
     "Input",
@@ -68,6 +81,8 @@ __all__ = [
     "Stack",
     "Transpose",
     "Unary",
+    "Whole",
+    "ZeroRow",
     "broadcast",
     "join",
 ]

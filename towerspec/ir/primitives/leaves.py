@@ -54,6 +54,17 @@ class Param(Primitive):
 
 
 @dataclass(frozen=True)
+class Whole(Primitive):
+    """Whole numbers that a pass worked out, as a vector."""
+
+    name = "whole"
+    values: tuple[int, ...]
+
+    def infer(self) -> Type:
+        return Type(Level.CONSTANT, (len(self.values),), "int")
+
+
+@dataclass(frozen=True)
 class Expand(Primitive):
     """Repeats each row of a lower level for the rows of a higher one that belong to it."""
 

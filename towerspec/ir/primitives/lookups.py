@@ -26,6 +26,21 @@ class Ids(Primitive):
 
 
 @dataclass(frozen=True)
+class IdColumns(Primitive):
+    """`Ids` of several features: ids `[K]`, and of each its table's rows and first row, its `unknown` and `missing`."""
+
+    name = "id_columns"
+
+    def infer(self, ids: Type, *of: Type) -> Type:
+        need(all(t.dtype == "int" and t.shape == ids.shape for t in (ids, *of)), "ids and what is known of them differ")
+        need(len(of) == 4 and all(t.level == Level.CONSTANT for t in of), "four numbers are known of each id")
+        return ids
+
+    def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
+        return f"id_columns({', '.join(args)})"
+
+
+@dataclass(frozen=True)
 class Hash(Primitive):
     """Maps any 64-bit id to a row, `(mix(id) >> 1) mod rows` with SplitMix64's output function; -1 stays -1, missing.
 
@@ -80,8 +95,21 @@ class Embed(Primitive):
 
 
 @dataclass(frozen=True)
+class ZeroRow(Primitive):
+    """A table with zeros in one of its rows."""
+
+    name = "zero_row"
+    row: int
+
+    def infer(self, table: Type) -> Type:
+        need(table.level == Level.CONSTANT and len(table.shape) == 2 and table.dtype == "float", "it is of a table")
+        need(0 <= self.row < table.shape[0], "the table has no such row")
+        return table
+
+
+@dataclass(frozen=True)
 class EmbedBag(Primitive):
-    """The sum or mean of a list's rows of a table, without those of the row `missing`: ids `[L]`, out `[D]`.
+    """The sum of a list's rows of a table, or their mean without the ids `missing`, whose row is zeros: `[L]` to `[D]`.
 
     A list of missing ids alone gives zeros.
     """
@@ -101,7 +129,9 @@ class EmbedBag(Primitive):
         return ids.bytes + ids.numel * table.shape[1] * ITEM_BYTES[table.dtype] + out.bytes
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f'F.embedding_bag({args[0]}, {args[1]}, mode="{self.fn}", padding_idx={self.missing})'
+        if self.fn == "sum":
+            return f'F.embedding_bag({args[0]}, {args[1]}, mode="sum")'
+        return f"bag_mean({args[0]}, {args[1]}, {self.missing})"
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,18 @@ class Concat(Primitive):
 
 @dataclass(frozen=True)
 class Stack(Primitive):
-    """Stacks K vectors `[D]` into a matrix `[K, D]`."""
+    """Stacks K vectors `[D]` into a matrix `[K, D]`, or K single numbers into a vector `[K]`."""
 
     name = "stack"
 
     def infer(self, *args: Type) -> Type:
         need(len(args) > 0 and len({a.shape for a in args}) == 1, "vectors of one width stack")
         need(len({min(a.level, 1) for a in args}) == 1, "a constant needs an expand before a stack")
-        need(len(args[0].shape) == 1, "stack takes vectors")
+        need(len(args[0].shape) <= 1, "stack takes vectors or single numbers")
         return Type(same_rows(*args), (len(args), *args[0].shape), args[0].dtype)
 
     def code(self, args: tuple[str, ...], types: tuple[Type, ...], out: Type) -> str:
-        return f"torch.stack([{', '.join(args)}], -2)"
+        return f"torch.stack([{', '.join(args)}], {-1 - len(types[0].shape)})"
 
 
 @dataclass(frozen=True)
