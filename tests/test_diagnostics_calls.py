@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch._inductor import config as inductor
@@ -537,6 +538,26 @@ def T821_folder(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T821_nothing_to_go_on_with(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("run").mkdir()
+    Path("run/notes.txt").write_text("keep me")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--resume"])
+
+
+@case
+def T821_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What safetensors says of a full disk is no OSError."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    Path("log.csv").write_text(GOOD)
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
+
+
+@case
 def T822_other_options(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)
     train(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
@@ -547,6 +568,36 @@ def T822_other_options(_: pytest.MonkeyPatch) -> None:
 def T823_no_rows(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD.split("\n")[0] + "\n")
     main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T823_no_validation(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("valid.csv").write_text(GOOD.split("\n")[0] + "\n")
+    main(["train", "small.tower", "--data", "log.csv", "--valid", "valid.csv", "-o", "run"])
+
+
+@case
+def T823_no_label(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(re.sub(r"[01]\n", "\n", GOOD))
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T823_no_auc(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("valid.csv").write_text(GOOD.replace(",1\n", ",0\n"))
+    words = ["--valid", "valid.csv", "--set", "monitor=auc", "--set", "epochs=1"]
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", *words])
+
+
+@case
+def T824_not_a_number(_: pytest.MonkeyPatch) -> None:
+    """A logit that is no number any more must not count as one that a row doesn't have."""
+    Path("log.csv").write_text(GOOD.split("\n")[0] + "\n" + "\n".join(GOOD.strip().split("\n")[1:] * 9) + "\n")
+    Path("small.tower").write_text(SPEC.replace("mlp(candidate, hidden: [4])", "cross(candidate, layers: 4)"))
+    words = ["learning_rate=1e6", "optimizer=sgd", "clip=0", "batch=2"]
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", *(w for x in words for w in ("--set", x))])
 
 
 @case

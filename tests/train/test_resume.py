@@ -21,7 +21,7 @@ OPTIONS += ["--set", "schedule=cosine", "--set", "balance=gradnorm", "--set", "p
 
 def run(*arguments: object) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["train", *map(str, arguments), *OPTIONS])
+        main(["train", *OPTIONS, *map(str, arguments)])
     assert not end.value.code
 
 
@@ -51,3 +51,18 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, checkp
     run(spec, "--data", log, "-o", whole.folder)
     assert killed.weights.read_bytes() == whole.weights.read_bytes()
     assert killed.record["epochs"] == whole.record["epochs"]
+
+
+def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
+    """Calibrators may have been fitted since: to take it up again must not lose them."""
+    spec, log, _ = tiny(tmp_path, 100)
+    out = Run(tmp_path / "run")
+    run(spec, "--data", log, "-o", out.folder, "--valid-from", "60", "--set", "epochs=1")
+    with pytest.raises(SystemExit) as end:
+        main(["calibrate", str(out.folder), "--data", str(log), "--time-column", "time", "--from", "60"])
+    assert not end.value.code
+    weights, record = out.weights.read_bytes(), out.record
+    assert "calibration" in record
+    run(spec, "--data", log, "-o", out.folder, "--valid-from", "60", "--set", "epochs=1", "--resume")
+    assert out.weights.read_bytes() == weights
+    assert out.record == record

@@ -166,7 +166,7 @@ def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | Non
         write_text(out / "evaluation.json", as_text(document))
         write_text(out / "report.html", render_report(document))
     except OSError as error:
-        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror or error}")) from error
     if as_json:
         click.echo(as_text(document), nl=False)
         return

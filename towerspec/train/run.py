@@ -64,6 +64,21 @@ class Run:
         """The spec that was trained."""
         return check(self.folder / "spec" / str(self.record["spec"]))
 
+    @property
+    def finished(self) -> bool:
+        """Whether a training left its record here, which it writes last of all."""
+        return (self.folder / "run.json").is_file()
+
+    def unwritable(self, error: OSError) -> SpecError:
+        """The error (T821) of a folder that the system doesn't let us write to."""
+        return SpecError(
+            Diagnostic(
+                "T821",
+                f"`{self.folder}` can't be written: {error.strerror or error}",
+                help="give a folder that can be written, on a disk with room",
+            )
+        )
+
     def _no_run(self, why: str) -> SpecError:
         return SpecError(
             Diagnostic("T801", f"`{self.folder}` holds no usable run: {why}", help="make one with `towerspec train`")

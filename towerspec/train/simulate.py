@@ -69,7 +69,7 @@ def simulate(checked: Checked, out: Path, options: Options = DEFAULT) -> dict[st
         write_weights(out / "teacher" / "weights.safetensors", simulation.teacher.module.state_dict())
         write_text(out / "teacher" / "vocabularies.json", json.dumps(simulation.vocabularies) + "\n")
     except OSError as error:
-        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror or error}")) from error
     return best
 
 
