@@ -473,6 +473,34 @@ def T812_type(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T811_request(_: pytest.MonkeyPatch) -> None:
+    log(GOOD, "--request-column", "session")
+
+
+@case
+def T811_capitals(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("price", "PRICE"))
+
+
+@case
+def T810_ragged(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("1.5,0", "1.5,0,3"))
+
+
+@case
+def T810_separator(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace(",", ";"))
+
+
+@case
+def T813_after_whole_numbers(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: hash,"))
+    row = GOOD.split("\n")[1]
+    rows = "\n".join([row] * (2**20 // len(row)))
+    log(f"{GOOD.splitlines()[0]}\n{rows}\n{row.replace(row.split(',')[1], 'A12', 1)}\n")
+
+
+@case
 def T813_value(_: pytest.MonkeyPatch) -> None:
     log(GOOD.replace("home,3", "home,3.5"))
 

@@ -104,4 +104,4 @@ def _report(run: Run, as_json: bool) -> None:
     best = record["epochs"][record["best_epoch"] - 1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name.count("/") == 1)
     click.echo(f"best of {len(record['epochs'])} epochs: {record['best_epoch']} ({shown})")
-    click.echo(f"wrote {run.folder}: {run.weights.name}, run.json\nnext: towerspec evaluate {run.folder}")
+    click.echo(f"wrote {run.folder}: {run.weights.name}, run.json\nnext: towerspec evaluate {run.folder} --data …")
