@@ -458,6 +458,13 @@ def T301_set(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T009_log(_: pytest.MonkeyPatch) -> None:
+    Path("log").mkdir()
+    Path("log/train.parquet").write_text("a log of real rows")
+    main(["simulate", "small.tower", "-o", "log"])
+
+
+@case
 def T810_no_log(_: pytest.MonkeyPatch) -> None:
     main(["data", "check", "small.tower", "nowhere"])
 
