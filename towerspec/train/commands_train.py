@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Train SPEC on a log of impressions, into a run folder."""
     needs("pyarrow")
     needs("lightning")
+    if given["nodes"] > 1 and "MASTER_ADDR" not in os.environ:
+        raise click.UsageError("--nodes needs MASTER_ADDR, MASTER_PORT and NODE_RANK, as torchrun gives them")
+    if given["processes"] * given["nodes"] > 1:
+        # Torch's advice on a flag that a batch without rows of a surface needs; to be said before it is imported.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if given["logger"] == "tensorboard":
         needs("tensorboard", "tensorboard")
     from towerspec.check import check
