@@ -83,19 +83,21 @@ def run(*words: object) -> None:
     )
     print(f"\n$ {' '.join(map(str, words))}", flush=True)
     command = [sys.executable, "-m", *words] if words[0] == "towerspec" else [sys.executable, *words[1:]]
-    subprocess.run(list(map(str, command)), check=True, cwd=ROOT)
+    # Steps of a few hundred rows: threads would only wait for each other.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    subprocess.run(list(map(str, command)), check=True, cwd=ROOT, env=environment)
 
 
-def learn(spec: Path, log: Path, out: Path, *words: object) -> None:
+def learn(spec: Path, log: Path, out: Path, served: str, *words: object) -> None:
     """From a log in three splits to calibrated predictions: train, calibrate, evaluate, compile, serve."""
     learned, build = out / "run", out / "build"
     run("towerspec", "train", spec, "--data", log / "train.parquet", "-o", learned, *words)
     run("towerspec", "calibrate", learned, "--data", log / "calibrate.parquet")
     run("towerspec", "evaluate", learned, "--data", log / "test.parquet")
     run("towerspec", "compile", spec, "--weights", learned, "-o", build)
-    name, surface = list(towerspec.load(build).surfaces.items())[-1]
+    surface = towerspec.load(build).surfaces[served]
     scores = surface(surface.sample_inputs(candidates=5, data=log / "test.parquet"))
-    print(f"\nfive candidates of the log on {name}, served by what was learned:")
+    print(f"\nfive candidates of the log on {served}, served by what was learned:")
     for head, x in scores.items():
         print(f"  {head:18}{'  '.join(f'{p:.4f}' for p in x.tolist())}")
 
@@ -105,7 +107,9 @@ def simulated() -> None:
     print(f"\n5. learn    {QUICK.name}, from a log that a hidden teacher makes")
     shutil.rmtree(LEARNED, ignore_errors=True)
     run("towerspec", "simulate", QUICK, "-o", LEARNED / "log", "--rows", 150_000)
-    learn(QUICK, LEARNED / "log", LEARNED, "--valid", LEARNED / "log" / "calibrate.parquet", "--set", "epochs=2")
+    learn(
+        QUICK, LEARNED / "log", LEARNED, "search", "--valid", LEARNED / "log" / "calibrate.parquet", "--set", "epochs=2"
+    )
 
 
 def real() -> None:
@@ -120,7 +124,7 @@ def real() -> None:
     )
     shutil.rmtree(REAL, ignore_errors=True)
     run("python", ROOT / "examples" / "kuairand" / "prepare.py", "--data", data, "--out", REAL / "log")
-    learn(KUAIRAND, REAL / "log", REAL)
+    learn(KUAIRAND, REAL / "log", REAL, "tab_1")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from towerspec.check import Checked, check_text
-from towerspec.train import sources
+from towerspec.train import csvs
 from towerspec.train.data import Log, open_log
 
 from .test_data import ROWS, SPEC, fitted, mistakes, whole
@@ -68,7 +70,7 @@ def test_whole_numbers_may_get_a_point_later_on(
     checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the beginning of a file tells what its columns hold."""
-    monkeypatch.setattr(sources, "_SAMPLE", 600)
+    monkeypatch.setattr(csvs, "SAMPLE", 600)
     path = write(tmp_path / "a.csv", {"age": [1, 2, 3, 4, 5]}, times=20)
     with path.open("a") as file:
         file.write(path.read_text().splitlines()[1].replace('"1"', '"1.5"', 1) + "\n")
@@ -83,14 +85,14 @@ def test_a_column_whose_first_cells_are_empty(
     path = write(tmp_path / "a.csv", {"device": [None] * 5, "country": ["\n\n\n\n"] * 5}, times=20)
     path.write_text(path.read_text() + later.read_text().partition("\n")[2])
     for size in range(550, 600, 5):
-        monkeypatch.setattr(sources, "_SAMPLE", size)
+        monkeypatch.setattr(csvs, "SAMPLE", size)
         assert read(checked, path)["device"] == [-1] * 100 + read(checked, later)["device"]
 
 
 def test_texts_after_whole_numbers_are_told_from_them(
     checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_SAMPLE", 600)
+    monkeypatch.setattr(csvs, "SAMPLE", 600)
     path = write(tmp_path / "a.csv", {"device": [1, 2, 3, 4, 5]}, times=20)
     with path.open("a") as file:
         file.write(path.read_text().splitlines()[1].replace('"1"', '"tv"', 1) + "\n")
@@ -117,3 +119,16 @@ def test_files_that_are_no_tables(checked: Checked, tmp_path: Path, text: str, s
     assert list(mistakes(checked, tmp_path / "log.csv").values()) == [
         f"the log `{tmp_path / 'log.csv'}` can't be read: {said}"
     ]
+
+
+def test_what_is_held_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """However slowly the rows are used: the reader waits, and doesn't gather them."""
+    with (tmp_path / "log.csv").open("w") as file:
+        file.write("name,words\n" + "somebody,some words in a cell\n" * 4_000_000)
+    before, most, rows = pa.total_allocated_bytes(), 0, 0
+    for batch in csvs.open_csv(tmp_path / "log.csv").batches(["name", "words"]):
+        rows += len(batch)
+        time.sleep(0.003)
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert rows == 4_000_000
+    assert most < 60 << 20, "of 114 MiB"

@@ -73,7 +73,7 @@ class Log:
 
     @functools.cached_property
     def pieces(self) -> tuple[Piece, ...]:
-        return tuple(piece for file in self.files for piece in file.pieces())
+        return tuple(piece for file in self.files for piece in file.pieces)
 
     def where(self, after: Any = None, before: Any = None) -> Log:
         """The rows whose time is `after` or later, and earlier than `before`: numbers, dates, or texts that say one.

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.train.csvs import broken
 from towerspec.train.encode import Array, Malformed, is_list, is_number, plain
-from towerspec.train.sources import ROWS, File, Piece, broken
+from towerspec.train.sources import File, Piece
 from towerspec.train.texts import WORDS, from_text
 
 
@@ -52,7 +53,7 @@ def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str
     for piece in pieces:
         file, first = by_name[piece.file], piece.first
         wanted = [name for name in dict.fromkeys([*columns, *window.columns]) if name in file.schema.names]
-        for batch in _batches(file, piece, [name for name in wanted if name not in file.constants]):
+        for batch in _batches(piece, [name for name in wanted if name not in file.constants]):
             held = {name: _no_view(x) for name, x in zip(batch.schema.names, batch.columns, strict=True)}
             held |= {name: pa.repeat(x, batch.num_rows) for name, x in file.constants.items() if name in wanted}
             raw = Raw(piece.file, np.arange(first, first + batch.num_rows), held, file.items)
@@ -63,11 +64,9 @@ def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str
                 yield raw
 
 
-def _batches(file: File, piece: Piece, names: list[str]) -> Iterator[pa.RecordBatch]:
-    scan = {"schema": file.dataset.schema, "batch_size": ROWS, "batch_readahead": 2, "fragment_readahead": 1}
+def _batches(piece: Piece, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        # Of no column at all a CSV file's reader would not count the rows.
-        yield from piece.fragment.to_batches(columns=names or file.dataset.schema.names[:1], **scan)
+        yield from piece.batches(names)
     except (pa.ArrowException, OSError) as error:
         raise broken(piece.file, error) from error
 
