@@ -67,13 +67,14 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
 
 
 def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic | None:
-    """A diagnostic where a file's rows, all of them, include those that the run was trained on."""
+    """A diagnostic where the rows of a log include those that the run was trained on."""
     record = run.record.get("data") or {}
-    seen = {Path(path).resolve() for path in record.get("data", ())}
-    same = [path for path in data["data"] if Path(path).resolve() in seen]
-    if not same or data["from"] is not None:
+    seen = [Path(path).resolve() for path in record.get("data", ())]
+    since, start = record.get("valid_from"), data["from"]
+    held_out = start is not None and since is not None and not _earlier(start, since)
+    same = [path for path in data["data"] if any(_reads(Path(path).resolve(), other, start) for other in seen)]
+    if not same or held_out:
         return None
-    since = record.get("valid_from")
     return Diagnostic(
         "T833",
         f"`{run.folder}` was trained on rows of `{same[0]}`",
@@ -81,6 +82,19 @@ def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic |
         help=f"leave those rows out with `--from {since}`" if since else "give rows that were held out",
         severity=severity,
     )
+
+
+def _reads(path: Path, trained: Path, start: str | None) -> bool:
+    """Whether a file, or a folder, has rows of another; a folder from a time on may have others beside them."""
+    return path.is_relative_to(trained) or (start is None and trained.is_relative_to(path))
+
+
+def _earlier(time: str, other: str) -> bool:
+    """Whether a time is before another: numbers by their size, dates as they are written."""
+    try:
+        return float(time) < float(other)
+    except ValueError:
+        return time < other
 
 
 @click.command(
