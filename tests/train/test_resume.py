@@ -46,11 +46,13 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, checkp
     kill_after(checkpoints, killed.checkpoints / "last.ckpt", [str(spec), "--data", str(log), "-o", str(killed.folder)])
     with pytest.raises(SpecError, match="holds no usable run"):
         _ = killed.record
+    (killed.checkpoints / ".last.ckpt.1").write_bytes(b"half of a checkpoint")
     run(spec, "--data", log, "-o", killed.folder, "--resume")
     whole = Run(tmp_path / "whole")
     run(spec, "--data", log, "-o", whole.folder)
     assert killed.weights.read_bytes() == whole.weights.read_bytes()
     assert killed.record["epochs"] == whole.record["epochs"]
+    assert not list(killed.checkpoints.glob(".*")), "nothing half-written stays"
 
 
 def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:

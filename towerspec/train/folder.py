@@ -94,6 +94,8 @@ def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
     assert checked.model is not None
     plan = {**_plan(checked, options, setup), "threads": torch.get_num_threads()}
     try:
+        for half in run.checkpoints.glob(".*"):  # what a kill left of a file that was being written
+            half.unlink()
         write_text(run.checkpoints / PLAN, json.dumps(plan, indent=2) + "\n")
         _copy_spec(run, Path(checked.model.path))
     except OSError as error:
