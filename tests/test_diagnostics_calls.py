@@ -451,6 +451,40 @@ def T801_no_run(_: pytest.MonkeyPatch) -> None:
     main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--init-from", "nowhere"])
 
 
+def damaged(file: str, text: str, *words: str) -> None:
+    """A run, one of whose files says something else; then a command that reads it."""
+    a_run()
+    Path("log.csv").write_text(GOOD)
+    Path("run", file).parent.mkdir(exist_ok=True)
+    Path("run", file).write_text(text)
+    main([*words])
+
+
+@case
+def T801_record(_: pytest.MonkeyPatch) -> None:
+    damaged("run.json", '{"format": 1}', "evaluate", "run", "--data", "log.csv")
+
+
+@case
+def T801_vocabularies(_: pytest.MonkeyPatch) -> None:
+    damaged("vocabularies.json", '{"tables.items": [1, null]}', "evaluate", "run", "--data", "log.csv")
+
+
+@case
+def T801_plan(_: pytest.MonkeyPatch) -> None:
+    words = ["train", "small.tower", "--data", "log.csv", "-o", "run", "--resume"]
+    damaged("checkpoints/plan.json", "{", *words)
+
+
+@case
+def T801_checkpoint(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    train(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
+    Path("run/run.json").unlink()
+    Path("run/checkpoints/last.ckpt").write_bytes(b"half of it")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1", "--resume"])
+
+
 @case
 def T301_set(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)

@@ -126,5 +126,5 @@ def values_of(scores: Scores, run: Run) -> Callable[[int], Any]:
     assert by is not None
     named = getattr(by.kind, "values", None)
     if scores.stand.ids == "fitted":
-        named = json.loads(run.vocabularies.read_text(encoding="utf-8")).get(scores.stand.table)
+        named = run.read_vocabularies().get(scores.stand.table)
     return lambda key: named[key] if named and key < len(named) else key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,7 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     run = Run(folder)
     checked = run.checked()
     named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
-    vocabularies = json.loads(run.vocabularies.read_text(encoding="utf-8")) if run.vocabularies.is_file() else {}
-    log = open_log(checked, given["data"], named, vocabularies)
+    log = open_log(checked, given["data"], named, run.read_vocabularies())
     if given["after"] is not None or given["before"] is not None:
         log = log.where(after=given["after"], before=given["before"])
     said = {"data": [str(p) for p in given["data"]], "from": given["after"], "before": given["before"]}
@@ -110,6 +110,8 @@ def _earlier(time: str, other: str) -> bool:
 )  # fmt: skip
 def calibrate(folder: Path, as_json: bool, strength: float, **given: Any) -> None:
     """Fit the calibrators of RUN's spec to held-out rows, and put them into its weights."""
+    if not math.isfinite(strength):
+        raise click.UsageError("--strength takes a number of events")
     run, log, data = _open(folder, given)
     from towerspec.train.calibrate import calibrate as fit_all
 

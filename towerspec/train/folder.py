@@ -25,7 +25,6 @@ from towerspec.train.run import FORMAT, Run
 from towerspec.weights import read_safetensors
 
 Say = Callable[[str], None]
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,10 @@ def claim(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
     """Finds the training in the folder that is to go on, or sees that a new one may begin there.
 
     Raises:
-        SpecError: the folder holds something else (T821), or another training (T822).
+        SpecError: the folder holds something else (T821), another training (T822), or nothing to go on from (T801).
     """
-    kept = run.checkpoints / PLAN
-    if setup.resume and kept.is_file():
-        old = json.loads(kept.read_text(encoding="utf-8"))
+    if setup.resume and run.plan.is_file():
+        old = run.read_plan()
         # Sums depend on how many threads add them up.
         torch.set_num_threads(old.pop("threads"))
         if old != json.loads(json.dumps(_plan(checked, options, setup))):
@@ -96,7 +94,7 @@ def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
     try:
         for half in run.checkpoints.glob(".*"):  # what a kill left of a file that was being written
             half.unlink()
-        write_text(run.checkpoints / PLAN, json.dumps(plan, indent=2) + "\n")
+        write_text(run.plan, json.dumps(plan, indent=2) + "\n")
         _copy_spec(run, Path(checked.model.path))
     except OSError as error:
         raise run.unwritable(error) from error

@@ -21,7 +21,7 @@ from towerspec.check import Checked
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.layers.blocks import Train
 from towerspec.train.balancing import BALANCERS
-from towerspec.train.callbacks import LAST, Best, Checkpoints, Lines
+from towerspec.train.callbacks import Best, Checkpoints, Lines
 from towerspec.train.carry import carried_vocabularies, carry, freeze, statistics_to_fit
 from towerspec.train.folder import Made, Setup, claim, finish, prepare
 from towerspec.train.lightning import Epochs, Log, Training, Validation
@@ -60,7 +60,6 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
     weights = sampling_weights(log.counts, options) if options.sampling != "proportional" else None
     together = options.shuffle == "requests"
     checks = Validation(valid.with_vocabularies(made.vocabularies), options.batch * 4) if valid else None
-    last = run.checkpoints / LAST
     try:
         with _quiet():
             trainer = _trainer(run, options, setup, best, valid is not None)
@@ -68,7 +67,7 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
                 training,
                 Epochs(log, options.batch, steps, options.seed, weights, together, trainer),
                 checks,
-                ckpt_path=str(last) if setup.resume and last.is_file() else None,
+                ckpt_path=str(run.last) if setup.resume and run.last.is_file() else None,
                 weights_only=True,
             )
         if trainer.is_global_zero:
@@ -172,7 +171,7 @@ def _trainer(run: Run, options: Train, setup: Setup, best: Best, validates: bool
         mode = "max" if options.monitor == "auc" else "min"
         callbacks.append(EarlyStopping(_monitor(options), patience=options.patience, mode=mode))
     callbacks.append(TQDMProgressBar() if setup.bar else Lines(best, setup.say))
-    callbacks.append(Checkpoints(run.checkpoints, setup.checkpoint_every))  # the last, so that it holds the others
+    callbacks.append(Checkpoints(run.last, setup.checkpoint_every))  # the last, so that it holds the others
     several = setup.processes * setup.nodes > 1
     logger: Logger = (
         TensorBoardLogger(run.folder, name="logs", version="")
