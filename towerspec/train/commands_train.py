@@ -93,7 +93,7 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
         checkpoint_every=given["checkpoint_every"],
         init_from=Run(given["init_from"]) if given["init_from"] else None,
         tensorboard=given["logger"] == "tensorboard",
-        bar=sys.stderr.isatty() and not as_json,
+        bar=sys.stderr.isatty() and sys.stdout.isatty() and not as_json,  # it goes to standard output
         say=lambda line: click.echo(line, err=True),
         data=data,
     )
