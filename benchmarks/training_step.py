@@ -1,7 +1,5 @@
 """What a training step costs as surfaces are added: each row through its own tower, against every row through all.
 
-python benchmarks/training_step.py
-
 For 2, 8 and 32 surfaces, forward and backward of the same model, the same weights, the same batch, in turns:
 
 - `routed`: the generated module, `forward(features, surface)`;
@@ -14,22 +12,18 @@ trunk on the same batch, so that `routed` next to it shows what routing itself a
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.results import Result, Table
 from towerspec.check import check_text
 from towerspec.train.module import build_module
 
-RESULTS = Path(__file__).parent / "results"
 SPEC = """model bench
 table items {{ rows: 20_000, dim: 32 }}
 request {{
@@ -141,32 +135,20 @@ def measure(surfaces: int, rows: int, repeats: int) -> dict[str, float]:
     counted = {name: flops(call) / 1e9 for name, call in calls.items()}
     return {
         "surfaces": surfaces,
-        **{f"{name}, ms": round(ms, 2) for name, ms in times.items()},
-        "all / routed": round(times["all towers"] / times["routed"], 2),
-        "routed / one": round(times["routed"] / times["one surface"], 2),
-        **{f"{name}, GFLOPs": round(n, 2) for name, n in counted.items()},
+        **{f"{name}, ms": ms for name, ms in times.items()},
+        "all / routed, time": times["all towers"] / times["routed"],
+        "routed / one, time": times["routed"] / times["one surface"],
+        **{f"{name}, GFLOPs": n for name, n in counted.items()},
+        "routed / one, FLOPs": counted["routed"] / counted["one surface"],
     }
 
 
-def main() -> None:
-    """Measures, prints a table, and saves it."""
-    parser = argparse.ArgumentParser(description="Cost of a training step by the number of surfaces.")
-    parser.add_argument("--rows", type=int, default=4096, help="rows of a batch")
-    parser.add_argument("--repeats", type=int, default=15, help="timed steps of each")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--surfaces", type=int, nargs="+", default=[2, 8, 32])
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    table = [measure(count, args.rows, args.repeats) for count in args.surfaces]
-    lines = ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
-    lines += ["| " + " | ".join(str(x) for x in row.values()) + " |" for row in table]
-    where = f"{platform.machine()}, {args.threads} thread, PyTorch {torch.__version__}"
-    title = f"A training step, forward and backward, of {args.rows:,} rows; medians of {args.repeats} in turns; {where}"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "training_step.md").write_text(f"{title}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    (RESULTS / "training_step.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    print("\n".join([title, "", *lines]))
-
-
-if __name__ == "__main__":
-    main()
+def run(quick: bool = False) -> Result:
+    """The ratio for 2, 8 and 32 surfaces."""
+    torch.set_num_threads(1)
+    rows, repeats = (64, 1) if quick else (4096, 15)
+    table = [measure(surfaces, rows, repeats) for surfaces in (2, 8, 32)]
+    note = (
+        f"Forward and backward of {rows:,} rows, 1 thread, medians of {repeats} steps in turns, after 3 that warm up."
+    )
+    return Result("training_step", [Table("A training step as surfaces are added", table, note)])

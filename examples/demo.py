@@ -1,12 +1,13 @@
 """The main job, end to end: check a spec, compile it, load it, score candidates, and compare what each surface pays.
 
-Then a small spec learns from a log that it made itself, and serves what it learned. Run by `make demo`; needs no data
-from outside.
+Then a small spec learns from a log that it made itself, and serves what it learned; and so does that of KuaiRand, from
+the real log, where KUAIRAND_DIR or ../shared/data/kuairand beside the repository holds it. Run by `make demo`.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ BUILD = ROOT / "build" / "demo"
 CANDIDATES = 256
 QUICK = ROOT / "specs" / "quickstart.tower"
 LEARNED = ROOT / "build" / "learned"
+KUAIRAND = ROOT / "specs" / "kuairand.tower"
+REAL = ROOT / "build" / "kuairand"
 
 
 def milliseconds(call: Callable[[], object], times: int = 7) -> float:
@@ -73,37 +76,58 @@ def main() -> None:
         print(f"  {head:12}{'  '.join(f'{v:.4f}' for v in x.tolist())}")
 
 
-def learn() -> None:
-    """The quickstart from a log to calibrated predictions, by the commands that a user would type."""
+def run(*words: object) -> None:
+    """A command as a user would type it."""
+    words = tuple(
+        word.relative_to(ROOT) if isinstance(word, Path) and word.is_relative_to(ROOT) else word for word in words
+    )
+    print(f"\n$ {' '.join(map(str, words))}", flush=True)
+    command = [sys.executable, "-m", *words] if words[0] == "towerspec" else [sys.executable, *words[1:]]
+    # Steps of a few hundred rows: threads would only wait for each other.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    subprocess.run(list(map(str, command)), check=True, cwd=ROOT, env=environment)
+
+
+def learn(spec: Path, log: Path, out: Path, served: str, *words: object) -> None:
+    """From a log in three splits to calibrated predictions: train, calibrate, evaluate, compile, serve."""
+    learned, build = out / "run", out / "build"
+    run("towerspec", "train", spec, "--data", log / "train.parquet", "-o", learned, *words)
+    run("towerspec", "calibrate", learned, "--data", log / "calibrate.parquet")
+    run("towerspec", "evaluate", learned, "--data", log / "test.parquet")
+    run("towerspec", "compile", spec, "--weights", learned, "-o", build)
+    surface = towerspec.load(build).surfaces[served]
+    scores = surface(surface.sample_inputs(candidates=5, data=log / "test.parquet"))
+    print(f"\nfive candidates of the log on {served}, served by what was learned:")
+    for head, x in scores.items():
+        print(f"  {head:18}{'  '.join(f'{p:.4f}' for p in x.tolist())}")
+
+
+def simulated() -> None:
+    """The quickstart on a log of its own making."""
+    print(f"\n5. learn    {QUICK.name}, from a log that a hidden teacher makes")
     shutil.rmtree(LEARNED, ignore_errors=True)
-    log, run, build = (LEARNED.relative_to(ROOT) / name for name in ("log", "run", "build"))
-    commands = [
-        ["simulate", QUICK.relative_to(ROOT), "-o", log, "--rows", "150000"],
-        [
-            "train",
-            QUICK.relative_to(ROOT),
-            "--data",
-            log / "train.parquet",
-            "--valid",
-            log / "calibrate.parquet",
-            "-o",
-            run,
-            "--set",
-            "epochs=2",
-        ],
-        ["calibrate", run, "--data", log / "calibrate.parquet"],
-        ["evaluate", run, "--data", log / "test.parquet"],
-        ["compile", QUICK.relative_to(ROOT), "--weights", run, "-o", build],
-    ]
-    for command in commands:
-        print(f"\n$ towerspec {' '.join(map(str, command))}", flush=True)
-        subprocess.run([sys.executable, "-m", "towerspec", *map(str, command)], check=True, cwd=ROOT)
-    search = towerspec.load(ROOT / build).surfaces["search"]
-    inputs = search.sample_inputs(candidates=5, data=ROOT / log / "test.parquet")
-    print("\nfive candidates of the log, served by what was learned:")
-    print(f"  click  {'  '.join(f'{p:.4f}' for p in search(inputs)['click'].tolist())}")
+    run("towerspec", "simulate", QUICK, "-o", LEARNED / "log", "--rows", 150_000)
+    learn(
+        QUICK, LEARNED / "log", LEARNED, "search", "--valid", LEARNED / "log" / "calibrate.parquet", "--set", "epochs=2"
+    )
+
+
+def real() -> None:
+    """KuaiRand, where its files are at hand."""
+    data = Path(os.environ.get("KUAIRAND_DIR") or ROOT.parent / "shared" / "data" / "kuairand")
+    if not data.is_dir():
+        print("\n6. real     left out: a folder of KuaiRand in KUAIRAND_DIR, and the demo learns from that as well;\n"
+              "            examples/kuairand/README.md says where it is from")  # fmt: skip
+        return
+    print(
+        f"\n6. real     {KUAIRAND.name}, from a short-video app's log: to 2 May, calibrated on 3 May, tested on 4 May"
+    )
+    shutil.rmtree(REAL, ignore_errors=True)
+    run("python", ROOT / "examples" / "kuairand" / "prepare.py", "--data", data, "--out", REAL / "log")
+    learn(KUAIRAND, REAL / "log", REAL, "tab_1")
 
 
 if __name__ == "__main__":
     main()
-    learn()
+    simulated()
+    real()

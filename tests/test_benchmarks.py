@@ -49,7 +49,7 @@ def test_the_expert_gives_the_builds_scores(build: Path, requests: int, candidat
                 torch.testing.assert_close(x, y, atol=AGREES, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["serving", "flat", "tail", "memory", "compile", "sharing"])
+@pytest.mark.parametrize("name", ["serving", "flat", "tail", "memory", "compile", "training_step", "sharing"])
 def test_a_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None:
     result = importlib.import_module(f"benchmarks.{name}").run(quick=True)
     result.write(tmp_path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch._inductor import config as inductor
@@ -450,10 +451,51 @@ def T801_no_run(_: pytest.MonkeyPatch) -> None:
     main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--init-from", "nowhere"])
 
 
+def damaged(file: str, text: str, *words: str) -> None:
+    """A run, one of whose files says something else; then a command that reads it."""
+    a_run()
+    Path("log.csv").write_text(GOOD)
+    Path("run", file).parent.mkdir(exist_ok=True)
+    Path("run", file).write_text(text)
+    main([*words])
+
+
+@case
+def T801_record(_: pytest.MonkeyPatch) -> None:
+    damaged("run.json", '{"format": 1}', "evaluate", "run", "--data", "log.csv")
+
+
+@case
+def T801_vocabularies(_: pytest.MonkeyPatch) -> None:
+    damaged("vocabularies.json", '{"tables.items": [1, null]}', "evaluate", "run", "--data", "log.csv")
+
+
+@case
+def T801_plan(_: pytest.MonkeyPatch) -> None:
+    words = ["train", "small.tower", "--data", "log.csv", "-o", "run", "--resume"]
+    damaged("checkpoints/plan.json", "{", *words)
+
+
+@case
+def T801_checkpoint(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    train(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
+    Path("run/run.json").unlink()
+    Path("run/checkpoints/last.ckpt").write_bytes(b"half of it")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1", "--resume"])
+
+
 @case
 def T301_set(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)
     main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs"])
+
+
+@case
+def T009_log(_: pytest.MonkeyPatch) -> None:
+    Path("log").mkdir()
+    Path("log/train.parquet").write_text("a log of real rows")
+    main(["simulate", "small.tower", "-o", "log"])
 
 
 @case
@@ -469,6 +511,34 @@ def T811_column(_: pytest.MonkeyPatch) -> None:
 @case
 def T812_type(_: pytest.MonkeyPatch) -> None:
     log("surface,item,price,click\nhome,1,dear,1\nsearch,2,cheap,0\n")
+
+
+@case
+def T811_request(_: pytest.MonkeyPatch) -> None:
+    log(GOOD, "--request-column", "session")
+
+
+@case
+def T811_capitals(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("price", "PRICE"))
+
+
+@case
+def T810_ragged(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("1.5,0", "1.5,0,3"))
+
+
+@case
+def T810_separator(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace(",", ";"))
+
+
+@case
+def T813_after_whole_numbers(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: hash,"))
+    row = GOOD.split("\n")[1]
+    rows = "\n".join([row] * (2**20 // len(row)))
+    log(f"{GOOD.splitlines()[0]}\n{rows}\n{row.replace(row.split(',')[1], 'A12', 1)}\n")
 
 
 @case
@@ -537,6 +607,26 @@ def T821_folder(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T821_nothing_to_go_on_with(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("run").mkdir()
+    Path("run/notes.txt").write_text("keep me")
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--resume"])
+
+
+@case
+def T821_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What safetensors says of a full disk is no OSError."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    Path("log.csv").write_text(GOOD)
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
+
+
+@case
 def T822_other_options(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)
     train(["train", "small.tower", "--data", "log.csv", "-o", "run", "--set", "epochs=1"])
@@ -547,6 +637,36 @@ def T822_other_options(_: pytest.MonkeyPatch) -> None:
 def T823_no_rows(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD.split("\n")[0] + "\n")
     main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T823_no_validation(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("valid.csv").write_text(GOOD.split("\n")[0] + "\n")
+    main(["train", "small.tower", "--data", "log.csv", "--valid", "valid.csv", "-o", "run"])
+
+
+@case
+def T823_no_label(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(re.sub(r"[01]\n", "\n", GOOD))
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
+
+
+@case
+def T823_no_auc(_: pytest.MonkeyPatch) -> None:
+    Path("log.csv").write_text(GOOD)
+    Path("valid.csv").write_text(GOOD.replace(",1\n", ",0\n"))
+    words = ["--valid", "valid.csv", "--set", "monitor=auc", "--set", "epochs=1"]
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", *words])
+
+
+@case
+def T824_not_a_number(_: pytest.MonkeyPatch) -> None:
+    """A logit that is no number any more must not count as one that a row doesn't have."""
+    Path("log.csv").write_text(GOOD.split("\n")[0] + "\n" + "\n".join(GOOD.strip().split("\n")[1:] * 9) + "\n")
+    Path("small.tower").write_text(SPEC.replace("mlp(candidate, hidden: [4])", "cross(candidate, layers: 4)"))
+    words = ["learning_rate=1e6", "optimizer=sgd", "clip=0", "batch=2"]
+    main(["train", "small.tower", "--data", "log.csv", "-o", "run", *(w for x in words for w in ("--set", x))])
 
 
 @case

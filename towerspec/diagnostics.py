@@ -170,9 +170,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     'did you mean `gate`?'
     >>> did_you_mean("mpl", ["ple", "mlp"])  # letters that changed places come first
     'did you mean `mlp`?'
+    >>> did_you_mean("ctr", ["CTR"])
+    'did you mean `CTR`?'
     """
     known = list(known)
-    swapped = [other for other in known if sorted(other) == sorted(word)]
+    swapped = [other for other in known if other.casefold() == word.casefold() or sorted(other) == sorted(word)]
     close = swapped or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
 

@@ -11,6 +11,7 @@ from towerspec.check import check
 from towerspec.check.parts import part_paths
 from towerspec.diagnostics import SpecError
 from towerspec.layers.blocks import Train
+from towerspec.train.carry import Carried, carried_vocabularies
 from towerspec.train.folder import Setup
 from towerspec.train.module import build_module
 from towerspec.train.run import Run
@@ -121,3 +122,13 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="did you mean `search`"):
         train(checked, log, None, tmp_path / "run", options)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_carried_table_needs_the_ids_of_its_rows(tmp_path: Path) -> None:
+    """Without them its rows would be given to other ids."""
+    carried = Carried("old", ("tables.items.weight",), (), (), ())
+    old, fitted = Run(tmp_path), {"tables.items": [7, 8], "tables.other": ["x"]}
+    with pytest.raises(SpecError, match=r"T801.*tables\.items"):
+        carried_vocabularies(old, carried, fitted)
+    old.vocabularies.write_text('{"tables.items": [3, "a"]}')
+    assert carried_vocabularies(old, carried, fitted) == {"tables.items": [3, "a"], "tables.other": ["x"]}

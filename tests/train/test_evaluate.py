@@ -27,6 +27,7 @@ from towerspec.emit.build import Options, compile_spec
 from towerspec.runtime.samples import COUNTS
 from towerspec.train.batch import Batch
 from towerspec.train.calibrate import calibrate
+from towerspec.train.commands_evaluate import trained_on
 from towerspec.train.data import Log, open_log
 from towerspec.train.evaluate import evaluate
 from towerspec.train.fitters import STEEP
@@ -296,6 +297,29 @@ def test_trained_rows_are_refused(made: tuple[Run, Path, Path, dict[str, Any]], 
     said = call("evaluate", run.folder, "--data", held_out, "--bootstrap", 0)
     assert said.exit_code == 0
     assert "warning[T833]" in said.output
+
+
+@pytest.mark.parametrize(
+    ("trained", "since", "given", "start", "refused"),
+    [
+        ("log", None, "log/a.parquet", None, True),
+        ("log", None, "log/a.parquet", "5", True),
+        ("log/a.parquet", None, "log", None, True),
+        ("log/a.parquet", None, "log", "5", False),
+        ("log/a.parquet", None, "log/b.parquet", None, False),
+        ("log", "10", "log", "9", True),
+        ("log", "10", "log", "10", False),
+        ("log", "2024-05-02", "log", "2024-05-01", True),
+        ("log", "2024-05-02", "log", "2024-05-02 12:00", False),
+    ],
+)
+def test_trained_rows_are_found(
+    tmp_path: Path, trained: str, since: str | None, given: str, start: str | None, refused: bool
+) -> None:
+    record = {"data": [str(tmp_path / trained)], "valid_from": since}
+    run = make_run(tmp_path / "run", calibrated_spec(tmp_path), data=record)
+    asked = {"data": [str(tmp_path / given)], "from": start, "before": None}
+    assert (trained_on(run, asked, "error") is not None) is refused
 
 
 def test_a_surface_without_rows_keeps_its_calibrators(made: tuple[Run, Path, Path, dict[str, Any]]) -> None:

@@ -218,6 +218,20 @@ def test_mostly_undefined_resamples_give_no_interval() -> None:
     assert interval("auc", None, [0.5] * 9).low is None
 
 
+def test_one_request_gives_no_interval() -> None:
+    """All its resamples are alike, which says nothing of how sure the number is."""
+    y, p = np.array([0.0, 1.0, 0.0, 0.0]), np.array([0.1, 0.7, 0.8, 0.2])
+    alone = Labelled(y, p, np.zeros(4, dtype=np.int64), np.ones(4), True)
+    found = estimate({"": measure("binary", alone)}, 50, 0)[""]
+    assert found["auc"].value == pytest.approx(2 / 3)
+    assert all(x.low is None for x in found.values())
+    one_with_both = Labelled(y, p, np.array([0, 0, 1, 2]), np.ones(4), True)
+    found = estimate({"": measure("binary", one_with_both)}, 50, 0)[""]
+    assert found["grouped_auc"].value == 1.0
+    assert found["grouped_auc"].low is None
+    assert found["log_loss"].low is not None
+
+
 def test_weights_are_rows() -> None:
     """A kept negative that stands for three counts as three, in every metric but the grouped AUC."""
     y, p, _, _ = rows(count=500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,36 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     spec, log, _ = tiny(tmp_path, 400, PLAIN)
     words = [spec, "--data", log, "--valid-from", "330", "--set", "batch=50"]
     assert_alike(run(tmp_path / "one", *words), run_two(tmp_path / "two", *words))
+
+
+def test_two_machines_train_what_one_does(tmp_path: Path) -> None:
+    """Each with one process; both are this machine, and meet at its own address."""
+    spec, log, _ = tiny(tmp_path, 400, PLAIN)
+    words = [spec, "--data", log, "--valid-from", "330", "--set", "batch=50"]
+    command = [sys.executable, "-m", "towerspec", "train", *map(str, words), "-o", str(tmp_path / "two"), *OPTIONS]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    machines = [
+        subprocess.Popen(
+            [*command, "--nodes", "2"], env={**os.environ, **address, "NODE_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert_alike(run(tmp_path / "one", *words), Run(tmp_path / "two"))
+    assert said[1] == "", "one of them speaks"
+
+
+def test_machines_need_a_place_to_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would wait for the other without an end."""
+    spec, log, _ = tiny(tmp_path, 40, PLAIN)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(spec), "--data", str(log), "-o", str(tmp_path / "run"), "--nodes", "2"])
+    assert end.value.code == 2
 
 
 @pytest.mark.parametrize("balance", ["fixed", "gradnorm"])

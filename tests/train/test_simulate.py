@@ -183,3 +183,30 @@ def test_every_log_is_sound_to_its_spec(spec: str, tmp_path: Path, capsys: pytes
         with pytest.raises(SystemExit) as end:
             main([*map(str, words)])
         assert not end.value.code, capsys.readouterr().err
+
+
+def test_a_log_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spec.tower").write_text(CALIBRATED)
+    checked, out = check(tmp_path / "spec.tower"), tmp_path / "log"
+    simulate(checked, out, Options(rows=300))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("towerspec.train.simulate.write_weights", stop)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(checked, out, Options(rows=200))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    simulate(checked, out, Options(rows=3))
+    rows = [pq.read_metadata(out / f"{split}.parquet").num_rows for split in SPLITS]
+    assert sum(rows) == 3
+    assert [pq.read_metadata(out / f"truth_{split}.parquet").num_rows for split in SPLITS] == rows
+    assert before.keys() == {path for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_log_of_one_row(tmp_path: Path) -> None:
+    (tmp_path / "spec.tower").write_text(CALIBRATED)
+    simulate(check(tmp_path / "spec.tower"), tmp_path / "log", Options(rows=1))

@@ -167,7 +167,7 @@ def estimate(measures: Mapping[str, Measure], times: int, seed: int) -> dict[str
     count = max((m.rows.count for m in measures.values()), default=0)
     values = {name: m(np.ones(count)) for name, m in measures.items()}
     drawn: dict[str, list[Found]] = {name: [] for name in measures}
-    for counts in resamples(count, times if count else 0, seed):
+    for counts in resamples(count, times if count > 1 else 0, seed):  # of one request all resamples are the same
         for name, m in measures.items():
             drawn[name].append(m(counts))
     out = {name: {k: interval(k, v, [d[k] for d in drawn[name]]) for k, v in values[name].items()} for name in measures}
@@ -190,9 +190,12 @@ def _less(before: float | None, after: float | None) -> float | None:
 
 
 def interval(name: str, value: float | None, drawn: list[float | None]) -> Estimate:
-    """A metric's interval from its resamples; none where it, or most of them, are undefined."""
+    """A metric's interval from its resamples; none where it, or most of them, are undefined.
+
+    Nor has the mean over requests one where all resamples agree: then only one of its requests has both classes.
+    """
     known = np.array([x for x in drawn if x is not None])
-    if value is None or len(known) * 2 <= len(drawn):
+    if value is None or len(known) * 2 <= len(drawn) or (name == "grouped_auc" and np.ptp(known) == 0):
         return Estimate(value)
     if name == "ece":
         known = np.maximum(known - max(float(known.mean()) - value, 0.0), 0.0)

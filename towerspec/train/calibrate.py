@@ -29,7 +29,7 @@ def calibrate(run: Run, log: Log, data: Mapping[str, Any], strength: float = STR
 
     Raises:
         SpecError: the spec declares no calibrator (T832), the log has no row with a label for one (T831), or the run
-            can't be read (T801).
+            can't be read (T801) or written (T821).
     """
     checked, module = load_model(run)
     model, _ = checked.sound()
@@ -51,8 +51,11 @@ def calibrate(run: Run, log: Log, data: Mapping[str, Any], strength: float = STR
             weights[f"{path}.calibrate.{name}"] = torch.from_numpy(value.astype(np.float32))
     heads = [summary(found[path], fitted, run) for path, fitted in fits.items()]
     record = {"data": dict(data), "strength": strength, "heads": heads}
-    write_weights(run.weights, weights)
-    write_text(run.folder / "run.json", json.dumps({**run.record, "calibration": record}, indent=2) + "\n")
+    try:
+        write_weights(run.weights, weights)
+        write_text(run.folder / "run.json", json.dumps({**run.record, "calibration": record}, indent=2) + "\n")
+    except OSError as error:
+        raise run.unwritable(error) from error
     return record
 
 
@@ -123,5 +126,5 @@ def values_of(scores: Scores, run: Run) -> Callable[[int], Any]:
     assert by is not None
     named = getattr(by.kind, "values", None)
     if scores.stand.ids == "fitted":
-        named = json.loads(run.vocabularies.read_text(encoding="utf-8")).get(scores.stand.table)
+        named = run.read_vocabularies().get(scores.stand.table)
     return lambda key: named[key] if named and key < len(named) else key

@@ -12,14 +12,14 @@ from lightning.pytorch.callbacks import Callback
 
 from towerspec.train.files import write_weights, write_whole
 
-LAST, BEST = "last.ckpt", "best.safetensors"
+BEST = "best.safetensors"
 
 
 class Checkpoints(Callback):
     """Keeps one checkpoint, the newest, written whole: after each epoch, and after every so many steps."""
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.path, self.every = folder / LAST, every
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % self.every == 0 and batch_idx + 1 < trainer.num_training_batches:

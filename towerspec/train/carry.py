@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,10 +73,17 @@ def carry(module: nn.Module, run: Run) -> Carried:
 
 
 def carried_vocabularies(run: Run, carried: Carried, fitted: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The vocabularies of this training: an old one where its table was carried over, whose rows it names."""
-    old = json.loads(run.vocabularies.read_text(encoding="utf-8")) if run.vocabularies.is_file() else {}
-    kept = {path: ids for path, ids in old.items() if f"{path}.weight" in carried.carried and path in fitted}
-    return {**fitted, **kept}
+    """The vocabularies of this training: an old one where its table was carried over, whose rows it names.
+
+    Raises:
+        SpecError: the old one is not there (T801).
+    """
+    old = run.read_vocabularies()
+    kept = [path for path in fitted if f"{path}.weight" in carried.carried]
+    for path in kept:
+        if path not in old:
+            raise run.unusable(f"its vocabularies.json doesn't say which ids the rows of `{path}` are of")
+    return {**fitted, **{path: old[path] for path in kept}}
 
 
 def freeze(module: nn.Module, graph: Graph, parts: Sequence[str], carried: Carried | None) -> list[str]:

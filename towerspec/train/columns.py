@@ -46,6 +46,11 @@ class FeatureColumn:
     def listed(self) -> bool:
         return isinstance(self.kind, List)
 
+    @property
+    def texts(self) -> bool:
+        """Whether the ids may be texts."""
+        return self.coding is not None and (self.coding.mode != "direct" or bool(self.coding.values))
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -53,7 +53,7 @@ def columns(surface_column: str, mapping: tuple[str, ...], request_column: str, 
 
     if any("=" not in item for item in mapping):
         raise click.UsageError("--map-surface takes RAW=NAME")
-    surfaces = {raw: name for raw, _, name in (item.partition("=") for item in mapping)}
+    surfaces = {raw: name for raw, _, name in (item.rpartition("=") for item in mapping)}
     return Columns(surface_column, surfaces, request_column, time_column)
 
 

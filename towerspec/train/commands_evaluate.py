@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,7 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     run = Run(folder)
     checked = run.checked()
     named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
-    vocabularies = json.loads(run.vocabularies.read_text(encoding="utf-8")) if run.vocabularies.is_file() else {}
-    log = open_log(checked, given["data"], named, vocabularies)
+    log = open_log(checked, given["data"], named, run.read_vocabularies())
     if given["after"] is not None or given["before"] is not None:
         log = log.where(after=given["after"], before=given["before"])
     said = {"data": [str(p) for p in given["data"]], "from": given["after"], "before": given["before"]}
@@ -67,13 +67,14 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
 
 
 def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic | None:
-    """A diagnostic where a file's rows, all of them, include those that the run was trained on."""
+    """A diagnostic where the rows of a log include those that the run was trained on."""
     record = run.record.get("data") or {}
-    seen = {Path(path).resolve() for path in record.get("data", ())}
-    same = [path for path in data["data"] if Path(path).resolve() in seen]
-    if not same or data["from"] is not None:
+    seen = [Path(path).resolve() for path in record.get("data", ())]
+    since, start = record.get("valid_from"), data["from"]
+    held_out = start is not None and since is not None and not _earlier(start, since)
+    same = [path for path in data["data"] if any(_reads(Path(path).resolve(), other, start) for other in seen)]
+    if not same or held_out:
         return None
-    since = record.get("valid_from")
     return Diagnostic(
         "T833",
         f"`{run.folder}` was trained on rows of `{same[0]}`",
@@ -81,6 +82,19 @@ def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic |
         help=f"leave those rows out with `--from {since}`" if since else "give rows that were held out",
         severity=severity,
     )
+
+
+def _reads(path: Path, trained: Path, start: str | None) -> bool:
+    """Whether a file, or a folder, has rows of another; a folder from a time on may have others beside them."""
+    return path.is_relative_to(trained) or (start is None and trained.is_relative_to(path))
+
+
+def _earlier(time: str, other: str) -> bool:
+    """Whether a time is before another: numbers by their size, dates as they are written."""
+    try:
+        return float(time) < float(other)
+    except ValueError:
+        return time < other
 
 
 @click.command(
@@ -96,6 +110,8 @@ def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic |
 )  # fmt: skip
 def calibrate(folder: Path, as_json: bool, strength: float, **given: Any) -> None:
     """Fit the calibrators of RUN's spec to held-out rows, and put them into its weights."""
+    if not math.isfinite(strength):
+        raise click.UsageError("--strength takes a number of events")
     run, log, data = _open(folder, given)
     from towerspec.train.calibrate import calibrate as fit_all
 
@@ -166,7 +182,7 @@ def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | Non
         write_text(out / "evaluation.json", as_text(document))
         write_text(out / "report.html", render_report(document))
     except OSError as error:
-        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror or error}")) from error
     if as_json:
         click.echo(as_text(document), nl=False)
         return

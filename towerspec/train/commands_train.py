@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Train SPEC on a log of impressions, into a run folder."""
     needs("pyarrow")
     needs("lightning")
+    if given["nodes"] > 1 and "MASTER_ADDR" not in os.environ:
+        raise click.UsageError("--nodes needs MASTER_ADDR, MASTER_PORT and NODE_RANK, as torchrun gives them")
+    if given["processes"] * given["nodes"] > 1:
+        # Torch's advice on a flag that a batch without rows of a surface needs; to be said before it is imported.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if given["logger"] == "tensorboard":
         needs("tensorboard", "tensorboard")
     from towerspec.check import check
@@ -87,7 +93,7 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
         checkpoint_every=given["checkpoint_every"],
         init_from=Run(given["init_from"]) if given["init_from"] else None,
         tensorboard=given["logger"] == "tensorboard",
-        bar=sys.stderr.isatty() and not as_json,
+        bar=sys.stderr.isatty() and sys.stdout.isatty() and not as_json,  # it goes to standard output
         say=lambda line: click.echo(line, err=True),
         data=data,
     )
@@ -104,4 +110,4 @@ def _report(run: Run, as_json: bool) -> None:
     best = record["epochs"][record["best_epoch"] - 1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name.count("/") == 1)
     click.echo(f"best of {len(record['epochs'])} epochs: {record['best_epoch']} ({shown})")
-    click.echo(f"wrote {run.folder}: {run.weights.name}, run.json\nnext: towerspec evaluate {run.folder}")
+    click.echo(f"wrote {run.folder}: {run.weights.name}, run.json\nnext: towerspec evaluate {run.folder} --data …")

@@ -23,9 +23,10 @@ from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array, Vocabulary
-from towerspec.train.reader import File, Piece, Raw, Window, open_files, stream
+from towerspec.train.reader import Raw, Window, stream
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_requests, check_schema
+from towerspec.train.sources import File, Piece, open_files
 
 if TYPE_CHECKING:
     from towerspec.train.batch import Batch
@@ -72,7 +73,7 @@ class Log:
 
     @functools.cached_property
     def pieces(self) -> tuple[Piece, ...]:
-        return tuple(piece for file in self.files for piece in file.pieces())
+        return tuple(piece for file in self.files for piece in file.pieces)
 
     def where(self, after: Any = None, before: Any = None) -> Log:
         """The rows whose time is `after` or later, and earlier than `before`: numbers, dates, or texts that say one.
@@ -197,6 +198,6 @@ def open_log(
     """
     model, graph = checked.sound()
     encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
-    files = open_files([Path(path) for path in paths], encoder.listed)
+    files = open_files([Path(path) for path in paths], encoder.reads)
     check_schema(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

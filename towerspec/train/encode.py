@@ -49,13 +49,30 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
+def is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
 def plain(column: pa.Array) -> pa.Array:
-    """A column without dictionaries, and with bytes as texts."""
+    """A column without dictionaries, and with bytes as texts; raises `Malformed` where they are none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        column = pc.cast(column, pa.string())
+    if is_bytes(column.type):
+        try:
+            column = pc.cast(column, pa.string())
+        except pa.ArrowInvalid:
+            raise _no_text(column) from None
     return column
+
+
+def _no_text(column: pa.Array) -> Malformed:
+    """The first bytes that are no UTF-8."""
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            return Malformed(row, value, "a text in UTF-8")
+    raise AssertionError("all of them are")
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -68,7 +85,7 @@ def numbers(column: pa.Array, width: int = 0) -> Array:
     [3.0, nan]
     """
     if not width:
-        return floats(column).astype(np.float32)
+        return _narrow(floats(column))
     column = plain(column)
     if pa.types.is_null(column.type):
         column = column.cast(pa.list_(pa.float64()))
@@ -78,15 +95,19 @@ def numbers(column: pa.Array, width: int = 0) -> Array:
     if len(wrong):
         raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), f"a list of {width} numbers")
     out = np.full((len(column), width), np.nan, dtype=np.float32)
-    out[whole] = items.reshape(-1, width)
+    out[whole] = _narrow(items).reshape(-1, width)
     return out
+
+
+def _narrow(values: Array) -> Array:
+    """In float32; what is too large for it is infinite, and so missing."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def floats(column: pa.Array) -> Array:
     """Numbers in float64; null is NaN."""
-    column = plain(column)
-    with np.errstate(over="ignore"):
-        return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy())
+    return np.asarray(pc.fill_null(pc.cast(plain(column), pa.float64(), safe=False), float("nan")).to_numpy())
 
 
 # ---- ids ---------------------------------------------------------------------------------------
@@ -119,7 +140,7 @@ def integers(column: pa.Array, wrap: bool = False) -> Array:
         values = floats(column)
         wrong = np.flatnonzero(~np.isnan(values) & ((values != np.floor(values)) | (np.abs(values) > 2**53)))
         if len(wrong):
-            raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), "a whole number")
+            raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), "a whole number of at most 64 bits")
         return np.where(np.isnan(values), PADDING, values).astype(np.int64)
     return np.asarray(pc.fill_null(pc.cast(column, pa.int64()), PADDING).to_numpy())
 
@@ -207,65 +228,6 @@ def lists(column: pa.Array, length: int, coding: Coding, vocabulary: Vocabulary 
 
 def _lengths(column: pa.Array) -> Array:
     return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
-
-
-# ---- texts of a CSV file -----------------------------------------------------------------------
-
-_NUMBERS = r"^[-+0-9.eE|;, \[\]]*$"
-TARGETS = {"int": (pa.int64(), "a whole number"), "float": (pa.float64(), "a number"), "text": (pa.string(), "a text")}
-
-
-def guess(column: pa.Array, listed: bool) -> str:
-    """What the cells of a CSV column hold, from its first ones: `int`, `float` or `text`, each a cell or an item."""
-    column = column.drop_null()
-    if listed:
-        numeric = pc.all(pc.match_substring_regex(column, _NUMBERS)).as_py() is not False
-        column = pc.list_flatten(split(column, "int" if numeric else "text"))
-    for name in ("int", "float"):
-        try:
-            pc.cast(pc.utf8_trim_whitespace(column), TARGETS[name][0])
-            return name
-        except pa.ArrowInvalid:
-            pass
-    return "text"
-
-
-def split(column: pa.Array, item: str) -> pa.Array:
-    """Cells as lists of texts: items between `|`, and numbers also between `;`, commas or spaces, or in brackets."""
-    pattern = r" *\| *"
-    if item != "text":
-        column, pattern = pc.utf8_trim(column, characters=" []"), r"[|;, ]+"
-    lists = pc.split_pattern_regex(column, pattern)
-    return pc.if_else(pc.fill_null(pc.equal(column, ""), False), pa.scalar([], lists.type), lists)
-
-
-def from_text(column: pa.Array, item: str, listed: bool) -> pa.Array:
-    """A CSV column of texts as the type that its cells hold."""
-    if listed:
-        column = split(column, item)
-    if item == "text":
-        return column
-    kind, wanted = TARGETS[item]
-
-    def converted(part: pa.Array) -> pa.Array:
-        if listed:
-            return pc.cast(part, pa.list_(kind))
-        return pc.cast(
-            pc.if_else(pc.equal(pc.utf8_trim_whitespace(part), ""), None, pc.utf8_trim_whitespace(part)), kind
-        )
-
-    try:
-        return converted(column)
-    except pa.ArrowInvalid:
-        low, high = 0, len(column)  # the first bad row is in [low, high), found by halving
-        while high - low > 1:
-            middle = (low + high) // 2
-            try:
-                converted(column.slice(low, middle - low))
-                low = middle
-            except pa.ArrowInvalid:
-                high = middle
-        raise Malformed(low, column[low].as_py(), f"a list, each {wanted}" if listed else wanted) from None
 
 
 # ---- labels ------------------------------------------------------------------------------------

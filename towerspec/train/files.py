@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Has `write` make a file beside the path, then puts it there at once; a kill leaves the old file, or none."""
+    """Has `write` make a file beside the path, then puts it there at once; a kill leaves the old file, or none.
+
+    Raises:
+        OSError: the system doesn't let us, or the disk is full.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,8 +25,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(path)
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+        raise OSError(errno.EIO, str(error).split("\n")[0], str(path)) from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may not even be a folder
+            fresh.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from towerspec.layers.features import PADDING, Number
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.encode import Array, Malformed, integers, is_text, plain
-from towerspec.train.rows import Encoder, Problems, malformed
+from towerspec.train.reader import malformed
+from towerspec.train.rows import Encoder, Problems
 
 if TYPE_CHECKING:
     from torch import Tensor

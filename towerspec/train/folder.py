@@ -25,7 +25,6 @@ from towerspec.train.run import FORMAT, Run
 from towerspec.weights import read_safetensors
 
 Say = Callable[[str], None]
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,17 @@ def _plan(checked: Checked, options: Train, setup: Setup) -> dict[str, Any]:
     }
 
 
-def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
-    """Makes the folder, or finds the training there that is to go on."""
-    assert checked.model is not None
-    plan = _plan(checked, options, setup)
-    kept = run.checkpoints / PLAN
-    if setup.resume and kept.is_file():
-        old = json.loads(kept.read_text(encoding="utf-8"))
+def claim(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
+    """Finds the training in the folder that is to go on, or sees that a new one may begin there.
+
+    Raises:
+        SpecError: the folder holds something else (T821), another training (T822), or nothing to go on from (T801).
+    """
+    if setup.resume and run.plan.is_file():
+        old = run.read_plan()
         # Sums depend on how many threads add them up.
         torch.set_num_threads(old.pop("threads"))
-        if old != json.loads(json.dumps(plan)):
+        if old != json.loads(json.dumps(_plan(checked, options, setup))):
             raise SpecError(
                 Diagnostic(
                     "T822",
@@ -82,18 +82,22 @@ def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
                 )
             )
     elif run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-        raise SpecError(
-            Diagnostic(
-                "T821",
-                f"`{run.folder}` exists already",
-                help="give another folder, or `--resume` to go on with the training there",
-            )
-        )
+        more = "" if setup.resume else ", or `--resume` to go on with the training there"
+        why = ", and holds no training to go on with" if setup.resume else " already"
+        raise SpecError(Diagnostic("T821", f"`{run.folder}` exists{why}", help=f"give another folder{more}"))
+
+
+def prepare(run: Run, checked: Checked, options: Train, setup: Setup) -> None:
+    """Makes the folder: what the training must have in common with one that goes on with it, and the spec."""
+    assert checked.model is not None
+    plan = {**_plan(checked, options, setup), "threads": torch.get_num_threads()}
     try:
+        for half in run.checkpoints.glob(".*"):  # what a kill left of a file that was being written
+            half.unlink()
+        write_text(run.plan, json.dumps(plan, indent=2) + "\n")
         _copy_spec(run, Path(checked.model.path))
-        write_text(kept, json.dumps({**plan, "threads": torch.get_num_threads()}, indent=2) + "\n")
     except OSError as error:
-        raise SpecError(Diagnostic("T821", f"`{run.folder}` can't be written: {error.strerror}")) from error
+        raise run.unwritable(error) from error
 
 
 def _copy_spec(run: Run, spec: Path) -> None:

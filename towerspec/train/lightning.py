@@ -128,7 +128,9 @@ class Training(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch: each task's mean over the rows of all processes, then balanced."""
         means = self.means(batch)
-        loss: Tensor = self.balancer(means) + 0.0 * self.anchor
+        loss: Tensor = 0.0 * self.anchor
+        if means:  # a batch may have no label at all
+            loss = loss + self.balancer(means)
         if not torch.isfinite(loss):
             raise diverged(self.trainer.global_step, {task: float(x.detach()) for task, x in means.items()})
         self.log("step/loss", loss.detach(), on_step=True, prog_bar=True, batch_size=len(batch))
@@ -155,7 +157,13 @@ class Training(L.LightningModule):
         self.seen = {}
 
     def epoch_means(self) -> dict[str, float]:
-        """The means over this epoch's steps of the loss and of each task's, the same in all processes."""
+        """The means over this epoch's steps of the loss and of each task's, the same in all processes.
+
+        Raises:
+            SpecError: no step had a label (T823).
+        """
+        if self.seen.keys() <= {"loss"}:
+            raise unlabelled("train on")
         found = {name: sum_over_processes(self.seen[name].to(self.device)).tolist() for name in sorted(self.seen)}
         return {f"train/{name}": total / steps for name, (total, steps) in found.items()}
 
@@ -218,9 +226,14 @@ class Training(L.LightningModule):
             for x in (self.tally.losses, self.tally.rows, self.tally.weights)
         )
         there = rows > 0
+        if not there.any():
+            raise unlabelled("validate on")
         means = losses / rows.clamp(min=1)
         by = weights / rows.clamp(min=1)
         overall = (means * by)[there].sum() / by[there].sum().clamp(min=1e-12)
+        if not torch.isfinite(overall):
+            found = losses.sum(0)
+            raise diverged(self.trainer.global_step, dict(zip(self.losses.tasks, found.tolist(), strict=True)))
         self.log("valid/loss", overall.float(), prog_bar=True, rank_zero_only=False)
         for i, j in there.nonzero().tolist():
             self.log(f"valid/{self.surfaces[i]}/{self.losses.tasks[j]}", means[i, j].float())
@@ -230,6 +243,7 @@ class Training(L.LightningModule):
     def _auc(self, by: Tensor) -> float:
         """The mean of each surface's and binary task's AUC, by the spec's weights; those of one label are left out."""
         total = weight = 0.0
+        defined = False
         for j, task in enumerate(self.losses.tasks):
             if self.losses.kinds[task].loss != "binary_cross_entropy":
                 continue
@@ -240,7 +254,28 @@ class Training(L.LightningModule):
                 if found == found:
                     self.log(f"valid/{self.surfaces[i]}/{task}/auc", found)
                     total, weight = total + float(by[i, j]) * found, weight + float(by[i, j])
-        return total / weight if weight else 0.5
+                    defined = True
+        if not defined:
+            raise SpecError(
+                Diagnostic(
+                    "T823",
+                    "the validation rows have no surface with both labels of a binary task, so that their AUC is "
+                    "undefined",
+                    help="give more validation rows, or set `monitor: loss`",
+                )
+            )
+        return total / max(weight, 1e-12)
+
+
+def unlabelled(use: str) -> SpecError:
+    """The error of rows without a single label."""
+    return SpecError(
+        Diagnostic(
+            "T823",
+            f"no row to {use} has a label",
+            help="see what the log holds with `towerspec data check`",
+        )
+    )
 
 
 def diverged(step: int, means: Mapping[str, float]) -> SpecError:

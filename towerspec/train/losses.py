@@ -129,13 +129,22 @@ class Losses:
 
     def _term(self, task: str, z: Tensor, batch: Batch) -> Term:
         labels = batch.labels[task]
-        there = ~(z if z.dim() == 1 else z[:, 0]).isnan() & ~labels.isnan()
-        rows = there.nonzero().flatten()
+        rows = self._held(task, (~labels.isnan()).nonzero().flatten(), z, batch)
         weights = self._each(task, "weight", rows, batch)
         z, y = z[rows].float(), labels[rows]
         if any(p.offset for p in self.places[task]):
             z = z + self._each(task, "offset", rows, batch)
         return Term(LOSSES[self.kinds[task].loss](z, y), rows, weights)
+
+    def _held(self, task: str, rows: Tensor, z: Tensor, batch: Batch) -> Tensor:
+        """Those of the rows that run through a head of the task.
+
+        Its logit is NaN in all others. It is in some that do where the model has diverged: they have to stay, so that
+        the loss shows it.
+        """
+        if not z[rows].isnan().any():
+            return rows
+        return rows[torch.stack([place.holds(rows, batch) for place in self.places[task]]).any(0)]
 
     def _each(self, task: str, field: str, rows: Tensor, batch: Batch) -> Tensor:
         """A property of the place that each row runs through, `[N]`."""

@@ -1,28 +1,20 @@
-"""Reads a log's files in pieces: columns as Arrow has them, with the file and the row that each came from.
-
-`pyarrow.dataset` does the reading: it streams Parquet and CSV, skips row groups by their statistics, and is what
-other tools of the Arrow world read with.
-"""
+"""Reads a log's files in pieces: columns as Arrow has them, with the file and the row that each came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.dataset as ds
 
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.train.encode import Array, from_text, guess, plain
-
-ROWS = 32_768  # of a piece in memory
-PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_SAMPLE = 1 << 20  # bytes of a CSV file that tell what its columns hold
+from towerspec.train.csvs import broken
+from towerspec.train.encode import Array, Malformed, is_list, is_number, plain
+from towerspec.train.sources import File, Piece
+from towerspec.train.texts import WORDS, from_text
 
 
 @dataclass(frozen=True)
@@ -51,120 +43,62 @@ class Raw:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of a file that is read in one go: a row group, or a whole CSV file, whose rows nobody has counted."""
-
-    file: str
-    fragment: Any
-    first: int
-    rows: int | None
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a log; `items` says what the cells of a CSV file's columns hold."""
-
-    path: Path
-    dataset: Any
-    schema: pa.Schema
-    items: Mapping[str, str]
-
-    @property
-    def is_csv(self) -> bool:
-        return self.path.name.endswith(CSV)
-
-    def pieces(self) -> list[Piece]:
-        if self.is_csv:
-            return [Piece(str(self.path), fragment, 0, None) for fragment in self.dataset.get_fragments()]
-        found, first = [], 0
-        for fragment in self.dataset.get_fragments():
-            for part in fragment.split_by_row_group():
-                rows = sum(group.num_rows for group in part.row_groups)  # `count_rows` is the whole file's
-                found.append(Piece(str(self.path), part, first, rows))
-                first += rows
-        return found
-
-
-def open_files(paths: Sequence[Path], listed: Iterable[str]) -> list[File]:
-    """The files of a log, folders' own included by name; `listed` are the columns that hold lists.
+def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str], window: Window) -> Iterator[Raw]:
+    """The rows of some pieces, a bounded number at a time, as far as the time column lets them through.
 
     Raises:
-        SpecError: a path doesn't exist or is neither Parquet nor CSV (T810).
+        SpecError: a file can't be read (T810), or a cell of its time column (T813), or compared with it (T816).
     """
-    listed = set(listed)
-    found = [_open(path, listed) for path in _all(paths)]
-    if not found:
-        raise unreadable(", ".join(map(str, paths)) or "nothing", "it holds no Parquet and no CSV file")
-    return found
-
-
-def unreadable(path: object, why: str) -> SpecError:
-    """The error for a file that is no log."""
-    return SpecError(
-        Diagnostic("T810", f"the log `{path}` can't be read: {why}", help="give Parquet or CSV files, or their folder")
-    )
-
-
-def _all(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.name.endswith(PARQUET + CSV) and p.is_file())
-        elif not path.is_file():
-            raise unreadable(path, "there is no such file")
-        elif not path.name.endswith(PARQUET + CSV):
-            raise unreadable(path, f"its name ends in none of {', '.join(PARQUET + CSV)}")
-        else:
-            yield path
-
-
-def _open(path: Path, listed: set[str]) -> File:
-    try:
-        if path.name.endswith(PARQUET):
-            dataset = ds.dataset(str(path), format="parquet")
-            return File(path, dataset, dataset.schema, {})
-        return _open_csv(path, listed)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, str(error).split("\n")[0].split(": ")[-1]) from error
-
-
-def _open_csv(path: Path, listed: set[str]) -> File:
-    parse = pyarrow.csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ",", newlines_in_values=True)
-    with pa.input_stream(str(path)) as stream:
-        head = stream.read(_SAMPLE)
-    if len(head) == _SAMPLE:
-        head = head[: head.rfind(b"\n") + 1]
-    names = pyarrow.csv.open_csv(pa.py_buffer(head.split(b"\n")[0] + b"\n"), parse_options=parse).schema.names
-    if len(set(names)) < len(names):
-        raise unreadable(path, f"it has the column `{next(n for n in names if names.count(n) > 1)}` twice")
-    convert = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
-    )
-    sample = pyarrow.csv.read_csv(pa.py_buffer(head), parse_options=parse, convert_options=convert)
-    items = {name: guess(sample[name].combine_chunks(), name in listed) for name in names}
-    form = ds.CsvFileFormat(parse_options=parse, convert_options=convert)
-    dataset = ds.dataset(str(path), format=form, schema=pa.schema([(name, pa.string()) for name in names]))
-    return File(path, dataset, dataset.schema, items)
-
-
-def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str], window: Window) -> Iterator[Raw]:
-    """The rows of some pieces, a bounded number at a time, as far as the time column lets them through."""
     by_name = {str(file.path): file for file in files}
     for piece in pieces:
         file, first = by_name[piece.file], piece.first
-        names = [name for name in dict.fromkeys([*columns, *window.columns]) if name in file.schema.names]
-        scan = {"schema": file.schema, "batch_size": ROWS, "batch_readahead": 2, "fragment_readahead": 1}
-        try:
-            for batch in piece.fragment.to_batches(columns=names, **scan):
-                rows = np.arange(first, first + batch.num_rows)
-                raw = Raw(piece.file, rows, dict(zip(names, batch.columns, strict=True)), file.items)
-                first += batch.num_rows
-                inside = window.rows(raw)
-                raw = raw if inside is None else raw.take(inside)
-                if len(raw):
-                    yield raw
-        except (pa.ArrowException, OSError) as error:
-            raise unreadable(piece.file, str(error).split("\n")[0]) from error
+        wanted = [name for name in dict.fromkeys([*columns, *window.columns]) if name in file.schema.names]
+        for batch in _batches(piece, [name for name in wanted if name not in file.constants]):
+            held = {name: _no_view(x) for name, x in zip(batch.schema.names, batch.columns, strict=True)}
+            held |= {name: pa.repeat(x, batch.num_rows) for name, x in file.constants.items() if name in wanted}
+            raw = Raw(piece.file, np.arange(first, first + batch.num_rows), held, file.items)
+            first += batch.num_rows
+            inside = window.rows(raw)
+            raw = raw if inside is None else raw.take(inside)
+            if len(raw):
+                yield raw
+
+
+def _batches(piece: Piece, names: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from piece.batches(names)
+    except (pa.ArrowException, OSError) as error:
+        raise broken(piece.file, error) from error
+
+
+def _no_view(column: pa.Array) -> pa.Array:
+    """A column without views of texts, which Arrow can't take rows of."""
+    kind = column.type
+    if pa.types.is_string_view(kind):
+        return pc.cast(column, pa.string())
+    if is_list(kind) and pa.types.is_string_view(kind.value_type):
+        return pc.cast(column, pa.list_(pa.string()))
+    return column
+
+
+def where(raw: Raw, row: int) -> str:
+    """A row as people count them: from 1, without a CSV file's header."""
+    return f"`{raw.file}`, row {int(raw.rows[row]) + 1:,}"
+
+
+def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Diagnostic:
+    """The diagnostic for a value without a meaning."""
+    value = error.value
+    if raw.items.get(column) == "float" and isinstance(value, float) and value.is_integer():
+        value = int(value)  # as the file has it
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
+    what = "label" if code == "T815" else "column"
+    notes, help = [f"it takes {error.wanted}, or null"], None
+    if raw.items.get(column) in WORDS and isinstance(value, str):
+        notes.append(f"the first cells of the file's column hold {WORDS[raw.items[column]]} each")
+        help = "write missing values as empty cells; where the column is one of texts, give Parquet, which says so"
+    message = f"{where(raw, error.row)}: the {what} `{column}` holds {shown}"
+    return Diagnostic(code, message, notes=tuple(notes), help=help)
 
 
 @dataclass(frozen=True)
@@ -183,7 +117,10 @@ class Window:
         """The rows that lie in it; none where it has no bounds."""
         if not self.columns:
             return None
-        times = raw.column(self.columns[0])
+        try:
+            times = raw.column(self.columns[0])
+        except Malformed as error:
+            raise SpecError(malformed(raw, self.columns[0], error)) from None
         inside = pa.array(np.ones(len(raw), dtype=bool))
         for bound, compare in ((self.after, pc.greater_equal), (self.before, pc.less)):
             if bound is not None:
@@ -197,9 +134,24 @@ def moment(bound: Any, kind: pa.DataType) -> pa.Scalar:
     Raises:
         SpecError: it is none (T816).
     """
+    text, temporal = isinstance(bound, str), pa.types.is_temporal(kind)
     try:
-        if isinstance(bound, str) and not (pa.types.is_string(kind) or pa.types.is_temporal(kind)):
+        if text and pa.types.is_timestamp(kind) and kind.tz:
+            return _zoned(bound, kind)
+        if text and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             bound = float(bound) if pa.types.is_floating(kind) else int(bound)
-        return pa.scalar(bound).cast(kind) if not isinstance(bound, str) else pc.cast(pa.scalar(bound), kind)
+        return pc.cast(pa.scalar(bound), kind) if isinstance(bound, str) else pa.scalar(bound).cast(kind)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise SpecError(Diagnostic("T816", f"`{bound}` is no moment of a time column that holds {kind}")) from error
+        example = "a date, or a date and time, such as `2024-05-01 12:00`" if temporal else "a number"
+        known = temporal or (is_number(kind) and not pa.types.is_null(kind))
+        help = f"give {example}" if known else "name a column of numbers, dates or texts"
+        problem = Diagnostic("T816", f"`{bound}` is no moment of a time column that holds {kind}", help=help)
+        raise SpecError(problem) from error
+
+
+def _zoned(bound: str, kind: pa.DataType) -> pa.Scalar:
+    """A moment of a column with a time zone: what names no zone of its own is of the column's."""
+    try:
+        return pc.cast(pa.scalar(bound), kind)
+    except pa.ArrowInvalid:
+        return pc.assume_timezone(pc.cast(pa.scalar(bound), pa.timestamp(kind.unit)), kind.tz)

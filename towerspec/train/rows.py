@@ -13,7 +13,8 @@ from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
 from towerspec.train.encode import Array, Malformed, Vocabulary, fnv1a, ids, integers, is_text, labels, lists, numbers
-from towerspec.train.reader import Raw
+from towerspec.train.reader import Raw, malformed, where
+from towerspec.train.texts import Reads
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,15 @@ class Encoder:
         self.labels: dict[str, LabelColumn] = label_columns(model)
 
     @property
-    def listed(self) -> set[str]:
-        """The columns that hold lists."""
-        return {name for name, of in self.features.items() if of[0].width}
+    def reads(self) -> Reads:
+        """What the columns are read as."""
+        numbers = [name for name, of in self.features.items() if of[0].coding is None]
+        numbers += [name for name, label in self.labels.items() if not getattr(label.kind, "values", None)]
+        return Reads(
+            frozenset(name for name, of in self.features.items() if of[0].width),
+            frozenset(numbers),
+            frozenset(name for name, of in self.features.items() if of[0].texts),
+        )
 
     def names(self, only: Sequence[str] | None = None) -> list[str]:
         """The columns to read: all, or the surface's and some."""
@@ -128,9 +135,10 @@ class Encoder:
             for name, label in self.labels.items()
             if name in raw.columns
         }
+        request = self.request(raw, found)
         if problems is None:
             found.check()
-        return Rows(features, targets, surface, self.request(raw))
+        return Rows(features, targets, surface, request)
 
     # ---- one column ----------------------------------------------------------------------------
 
@@ -139,7 +147,11 @@ class Encoder:
         if self.columns.surface not in raw.columns:  # a spec of one surface needs no column
             return np.zeros(len(raw), dtype=np.int64)
         known = {**{name: i for i, name in enumerate(self.surfaces)}, **self._mapped()}
-        texts = pc.cast(raw.column(self.columns.surface), pa.string())
+        try:
+            texts = pc.cast(raw.column(self.columns.surface), pa.string())
+        except Malformed as error:
+            problems.add(self.columns.surface, malformed(raw, self.columns.surface, error))
+            return np.zeros(len(raw), dtype=np.int64)
         at = pc.index_in(texts, pa.array(list(known), pa.string()))
         unknown = np.flatnonzero(at.is_null().to_numpy(zero_copy_only=False))
         if len(unknown):
@@ -152,7 +164,7 @@ class Encoder:
         return {raw: self.surfaces.index(name) for raw, name in self.columns.surfaces.items()}
 
     def _unknown_surface(self, raw: Raw, row: int, value: str | None, known: list[str]) -> Diagnostic:
-        says = "is empty" if value is None else f"says `{value}`"
+        says = "is empty" if value is None else f"says `{value if len(value) <= 60 else f'{value[:60]}…'}`"
         return Diagnostic(
             "T814",
             f"{where(raw, row)}: the surface column `{self.columns.surface}` {says}",
@@ -161,12 +173,22 @@ class Encoder:
             or "map it to one with `--map-surface RAW=NAME`, or leave the row out",
         )
 
-    def request(self, raw: Raw) -> Array | None:
-        """Each row's request as a number, if the log says; texts are hashed."""
-        if self.columns.request is None or self.columns.request not in raw.columns:
+    def request(self, raw: Raw, problems: Problems) -> Array | None:
+        """Each row's request as a number, if the log says; texts are hashed. A row without one is a request alone."""
+        name = self.columns.request
+        if name is None or name not in raw.columns:
             return None
-        column = raw.column(self.columns.request)
-        return fnv1a(column) if is_text(column.type) else integers(column, wrap=True)
+        try:
+            column = raw.column(name)
+            found = fnv1a(column) if is_text(column.type) else integers(column, wrap=True)
+        except Malformed as error:
+            problems.add(name, malformed(raw, name, error))
+            return np.zeros(len(raw), dtype=np.int64)
+        alone = column.is_null().to_numpy(zero_copy_only=False)
+        if alone.any():
+            found = found.copy()
+            found[alone] = fnv1a(pa.array([f"{raw.file} {row}" for row in raw.rows[alone]]))
+        return found
 
     def _feature(self, raw: Raw, of: list[FeatureColumn], surface: Array, problems: Problems) -> Array:
         try:
@@ -221,19 +243,3 @@ def at_place(place: Place, surface: Array, features: Mapping[str, Array]) -> Arr
         key = features[arm.key]
         here = here & (np.isin(key, arm.ids) if arm.ids else ~np.isin(key, arm.others))
     return np.asarray(here)
-
-
-def where(raw: Raw, row: int) -> str:
-    """A row as people count them: from 1, without a CSV file's header."""
-    return f"`{raw.file}`, row {int(raw.rows[row]) + 1:,}"
-
-
-def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Diagnostic:
-    """The diagnostic for a value without a meaning."""
-    shown = repr(error.value) if len(repr(error.value)) <= 60 else f"{repr(error.value)[:60]}…"
-    what = "label" if code == "T815" else "column"
-    return Diagnostic(
-        code,
-        f"{where(raw, error.row)}: the {what} `{column}` holds {shown}",
-        notes=(f"it takes {error.wanted}, or null",),
-    )

@@ -12,6 +12,7 @@ RUN/evaluation.json     written by evaluate, with `report.html` beside it
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from towerspec.check import Checked, check
 from towerspec.diagnostics import Diagnostic, SpecError
 
 FORMAT = 1
+AGAIN = "train again, into another folder"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def plan(self) -> Path:
+        return self.checkpoints / "plan.json"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
     def logs(self) -> Path:
         return self.folder / "logs"
 
@@ -55,16 +66,63 @@ class Run:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise self._no_run("its run.json is missing or not valid") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise self._no_run("its run.json has a format that this version of towerspec doesn't know")
+            raise self.unusable("its run.json is missing or not valid") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT or "spec" not in record:
+            raise self.unusable("its run.json has a format that this version of towerspec doesn't know")
         return record
+
+    def read_vocabularies(self) -> dict[str, list[int | str]]:
+        """The raw ids of each fitted table, in row order; none where the file is missing.
+
+        Raises:
+            SpecError: the file holds something else (T801).
+        """
+        if not self.vocabularies.is_file():
+            return {}
+        try:
+            found = json.loads(self.vocabularies.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self.unusable("its vocabularies.json is not valid") from error
+        lists = list(found.values()) if isinstance(found, dict) else [None]
+        if not all(isinstance(ids, list) and all(type(id_) in (int, str) for id_ in ids) for ids in lists):
+            raise self.unusable("its vocabularies.json doesn't hold lists of whole numbers and texts")
+        return dict(found)
+
+    def read_plan(self) -> dict[str, Any]:
+        """What the training that is to go on was begun with.
+
+        Raises:
+            SpecError: nothing is left that it could go on from (T801).
+        """
+        try:
+            plan = json.loads(self.plan.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self.unusable("its checkpoints/plan.json is not valid", AGAIN) from error
+        if not isinstance(plan, dict) or not isinstance(plan.get("threads"), int):
+            raise self.unusable("its checkpoints/plan.json is not valid", AGAIN)
+        if self.last.is_file() and not zipfile.is_zipfile(self.last):
+            raise self.unusable("its checkpoints/last.ckpt is not whole", AGAIN)
+        return plan
 
     def checked(self) -> Checked:
         """The spec that was trained."""
         return check(self.folder / "spec" / str(self.record["spec"]))
 
-    def _no_run(self, why: str) -> SpecError:
+    @property
+    def finished(self) -> bool:
+        """Whether a training left its record here, which it writes last of all."""
+        return (self.folder / "run.json").is_file()
+
+    def unwritable(self, error: OSError) -> SpecError:
+        """The error (T821) of a folder that the system doesn't let us write to."""
         return SpecError(
-            Diagnostic("T801", f"`{self.folder}` holds no usable run: {why}", help="make one with `towerspec train`")
+            Diagnostic(
+                "T821",
+                f"`{self.folder}` can't be written: {error.strerror or error}",
+                help="give a folder that can be written, on a disk with room",
+            )
         )
+
+    def unusable(self, why: str, help: str = "make one with `towerspec train`") -> SpecError:
+        """The error (T801) of a folder that lacks what a run has."""
+        return SpecError(Diagnostic("T801", f"`{self.folder}` holds no usable run: {why}", help=help))

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.train.columns import FeatureColumn, LabelColumn
-from towerspec.train.encode import is_list, is_number, is_text
-from towerspec.train.reader import File
-from towerspec.train.rows import Encoder
+from towerspec.train.encode import is_bytes, is_list, is_number, is_text
+from towerspec.train.rows import BY_NAME, Encoder
+from towerspec.train.sources import File
 
-_WORDS = {"int": "whole numbers", "float": "numbers", "text": "texts"}
+_WORDS = {"int": "whole numbers", "float": "numbers", "text": "texts", "bool": "true and false"}
 
 
 def check_schema(files: Sequence[File], encoder: Encoder) -> None:
@@ -50,11 +50,7 @@ def _mapping(encoder: Encoder) -> Iterator[Diagnostic]:
 
 def _file(file: File, encoder: Encoder) -> Iterator[tuple[str, Diagnostic]]:
     names = file.schema.names
-    columns = encoder.columns
-    if columns.surface not in names and len(encoder.surfaces) > 1:
-        yield columns.surface, _missing(file, columns.surface, "which says each row's surface", names)
-    if columns.time is not None and columns.time not in names:
-        yield columns.time, _missing(file, columns.time, "which says each row's time", names)
+    yield from _places(file, encoder)
     for name, features in encoder.features.items():
         if name not in names:
             yield name, _missing(file, name, f"which the feature `{name}` reads", names)
@@ -68,6 +64,21 @@ def _file(file: File, encoder: Encoder) -> Iterator[tuple[str, Diagnostic]]:
             yield name, _wrong(file, name, f"the {label.kind.kind} head `{name}`", wanted)
 
 
+def _places(file: File, encoder: Encoder) -> Iterator[tuple[str, Diagnostic]]:
+    """What is wrong with the columns that say where, when and together with what a row was shown."""
+    columns, names = encoder.columns, file.schema.names
+    uses = [(columns.surface, "surface", len(encoder.surfaces) > 1), (columns.time, "time", True)]
+    uses += [
+        (columns.request, "request", columns.request != BY_NAME.request)
+    ]  # used under its usual name if it's there
+    for name, use, needed in uses:
+        if name is not None and name in names:
+            if pa.types.is_nested(file.schema.field(name).type):
+                yield name, _wrong(file, name, f"each row's {use}", "a single value a row")
+        elif name is not None and needed:
+            yield name, _missing(file, name, f"which says each row's {use}", names)
+
+
 def _missing(file: File, name: str, use: str, names: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         "T811",
@@ -79,10 +90,14 @@ def _missing(file: File, name: str, use: str, names: Sequence[str]) -> Diagnosti
 
 def _wrong(file: File, name: str, reader: str, wanted: str) -> Diagnostic:
     held = _WORDS[file.items[name]] if name in file.items else f"the type {file.schema.field(name).type}"
+    if name in file.odd:
+        row, cell = file.odd[name]
+        held = f"texts, such as `{cell[:60]}` in row {row + 1:,}"
     return Diagnostic(
         "T812",
         f"the column `{name}` of `{file.path}` has the wrong type for {reader}",
         notes=(f"it holds {held}, and takes {wanted}",),
+        help="write missing values as empty cells" if name in file.odd else None,
     )
 
 
@@ -90,7 +105,9 @@ def _held(file: File, name: str, listed: bool) -> tuple[pa.DataType, bool]:
     """The type of a column's cells, or of its lists' items, and whether it is one of lists."""
     kind = file.schema.field(name).type
     if name in file.items:
-        return {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}[file.items[name]], listed
+        return {"int": pa.int64(), "float": pa.float64(), "text": pa.string(), "bool": pa.bool_()}[
+            file.items[name]
+        ], listed
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if is_list(kind):
         item = kind.value_type
@@ -102,10 +119,10 @@ def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
     """What the column should hold, in words, where it doesn't."""
     listed = feature.width > 0
     kind, is_listed = _held(file, feature.name, listed)
-    text = is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    text = is_text(kind) or is_bytes(kind)
     if feature.coding is None:
         fits, items = is_number(kind), "numbers"
-    elif feature.coding.mode == "direct" and not feature.coding.values:
+    elif not feature.texts:
         fits, items = is_number(kind), "whole numbers; texts take `values`, `ids: hash` or `ids: fitted`"
     else:
         fits, items = is_number(kind) or text, "whole numbers or texts"

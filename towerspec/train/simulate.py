@@ -10,6 +10,7 @@ DIR/teacher/                                         the hidden model: its weigh
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,21 +56,32 @@ DEFAULT = Options()
 def simulate(checked: Checked, out: Path, options: Options = DEFAULT) -> dict[str, Any]:
     """Makes a log in the folder `out`, and returns what truth.json says.
 
-    The same spec, options and versions give the same log.
+    The same spec, options and versions give the same log. It takes the place of an earlier simulation there, once all
+    of it is written.
 
     Raises:
-        SpecError: the spec has errors, or `out` can't be written to (T009).
+        SpecError: the spec has errors, or `out` holds a log of another kind or can't be written to (T009).
     """
     model, _ = checked.sound()
+    taken = next((path for split in SPLITS if (path := out / f"{split}.parquet").exists()), None)
+    if taken is not None and not (out / "truth.json").is_file():
+        raise SpecError(
+            Diagnostic("T009", f"`{taken}` exists already, and was not simulated", help="give a new folder")
+        )
     simulation = _Simulation(checked, model, options)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        best = simulation.write(out)
+        with tempfile.TemporaryDirectory(prefix=".simulated-", dir=out) as name:
+            fresh = Path(name)
+            best = simulation.write(fresh)
+            write_weights(fresh / "teacher" / "weights.safetensors", simulation.teacher.module.state_dict())
+            write_text(fresh / "teacher" / "vocabularies.json", json.dumps(simulation.vocabularies) + "\n")
+            (out / "teacher").mkdir(exist_ok=True)
+            for path in (path for path in fresh.rglob("*") if path.is_file()):
+                path.replace(out / path.relative_to(fresh))
         write_text(out / "truth.json", json.dumps(best, indent=2) + "\n")
-        write_weights(out / "teacher" / "weights.safetensors", simulation.teacher.module.state_dict())
-        write_text(out / "teacher" / "vocabularies.json", json.dumps(simulation.vocabularies) + "\n")
     except OSError as error:
-        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror}")) from error
+        raise SpecError(Diagnostic("T009", f"`{out}` can't be written: {error.strerror or error}")) from error
     return best
 
 
@@ -192,18 +204,18 @@ class _Simulation:
         }
 
     def _splits(self, times: Array) -> Iterator[tuple[str, slice]]:
-        """Which rows, in the order of time, are whose."""
+        """Which rows, in the order of time, are whose; those of a split may be none."""
         test = START + (self.options.days - 1) * DAY
         bounds = np.searchsorted(times, [0, test - DAY, test, np.iinfo(np.int64).max])
         for split, start, stop in zip(SPLITS, bounds, bounds[1:], strict=False):
-            if stop > start:
-                yield split, slice(int(start), int(stop))
+            yield split, slice(int(start), int(stop))
 
     @staticmethod
     def _append(writers: dict[str, pq.ParquetWriter], path: Path, table: pa.Table) -> None:
         if path.name not in writers:
             writers[path.name] = pq.ParquetWriter(path, table.schema, compression="zstd")
-        writers[path.name].write_table(table)
+        if len(table):
+            writers[path.name].write_table(table)
 
 
 def _label(x: Array) -> pa.Array:

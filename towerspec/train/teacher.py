@@ -82,7 +82,7 @@ class Teacher:
         low, high = -30.0, 30.0
         for _ in range(60):
             middle = (low + high) / 2
-            low, high = (middle, high) if (1 / (1 + np.exp(-z - middle))).mean() < rate else (low, middle)
+            low, high = (middle, high) if _sigmoid(z + middle).mean() < rate else (low, middle)
         return np.array([low])
 
     def logits(self, rows: Rows) -> dict[str, Array]:
@@ -112,7 +112,12 @@ def _link(label: LabelColumn, z: Array) -> Array:
     if isinstance(label.kind, Multiclass):
         e = np.exp(z - z.max(-1, keepdims=True))
         return np.asarray(e / e.sum(-1, keepdims=True))
-    return np.asarray(1 / (1 + np.exp(-z)))
+    return _sigmoid(z)
+
+
+def _sigmoid(z: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-z)))
 
 
 def _draw(label: LabelColumn, truth: Array, rng: np.random.Generator) -> Array:

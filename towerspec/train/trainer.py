@@ -21,9 +21,9 @@ from towerspec.check import Checked
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.layers.blocks import Train
 from towerspec.train.balancing import BALANCERS
-from towerspec.train.callbacks import LAST, Best, Checkpoints, Lines
+from towerspec.train.callbacks import Best, Checkpoints, Lines
 from towerspec.train.carry import carried_vocabularies, carry, freeze, statistics_to_fit
-from towerspec.train.folder import Made, Setup, finish, prepare
+from towerspec.train.folder import Made, Setup, claim, finish, prepare
 from towerspec.train.lightning import Epochs, Log, Training, Validation
 from towerspec.train.losses import Losses
 from towerspec.train.module import shared_layer, shared_module, sparse_gradients, tables
@@ -40,56 +40,57 @@ def train(checked: Checked, log: Log, valid: Log | None, out: Path, options: Tra
     better one. The same inputs give the same weights, bit for bit, whether or not the training was interrupted.
 
     Raises:
-        SpecError: the spec has errors, `out` holds a run already (T821) or another one (T822), the log has no
-            row (T823), the loss is not finite any more (T824), or a part to freeze is unknown (T825).
+        SpecError: the spec has errors, `out` holds a run already (T821) or another one (T822), there is no row, or
+            none with a label, to train or validate on (T823), the loss is not finite any more (T824), or a part to
+            freeze is unknown (T825).
     """
-    model, graph = checked.sound()
+    checked.sound()
     run = Run(out)
+    if primary():
+        claim(run, checked, options, setup)
+    if setup.resume and run.finished:  # with calibrators, perhaps, that were fitted since
+        return run
+    steps = _steps(log, valid, options)
     made = _make(checked, log, options, setup)
     if primary():
         prepare(run, checked, options, setup)
     log = log.with_vocabularies(made.vocabularies)
-    steps = math.ceil(log.rows() / options.batch)
-    if not steps:
-        raise SpecError(
-            Diagnostic("T823", "the log has no row to train on", help="give more `--data`, or move `--valid-from`")
-        )
-    kinds = {task: head.loss for task, head in Losses(model).kinds.items()}
-    parameters = {path: p for path, p in made.module.named_parameters() if p.requires_grad}
-    balancer = BALANCERS[options.balance](
-        list(kinds), kinds, [parameters[p] for p in shared_layer(graph) if p in parameters]
-    )
-    training = Training(made.module, model, balancer, options, steps * options.epochs)
-    training.tables = tables(graph)
-    sparse_gradients(made.module, _sparse(training.tables, parameters, options, setup))
+    training = _training(checked, made, options, setup, steps)
     best = Best(run.checkpoints, _monitor(options), options.monitor == "auc")
-    last = run.checkpoints / LAST
-    with _quiet():
-        trainer = _trainer(run, options, setup, best, valid is not None)
-        epochs = Epochs(
-            log,
-            options.batch,
-            steps,
-            options.seed,
-            sampling_weights(log.counts, options) if options.sampling != "proportional" else None,
-            options.shuffle == "requests",
-            trainer,
-        )
-        trainer.fit(
-            training,
-            epochs,
-            Validation(valid.with_vocabularies(made.vocabularies), options.batch * 4) if valid else None,
-            ckpt_path=str(last) if setup.resume and last.is_file() else None,
-            weights_only=True,
-        )
-    if trainer.is_global_zero:
-        finish(run, checked, made, options, setup, best, trainer.global_step)
+    weights = sampling_weights(log.counts, options) if options.sampling != "proportional" else None
+    together = options.shuffle == "requests"
+    checks = Validation(valid.with_vocabularies(made.vocabularies), options.batch * 4) if valid else None
+    try:
+        with _quiet():
+            trainer = _trainer(run, options, setup, best, valid is not None)
+            trainer.fit(
+                training,
+                Epochs(log, options.batch, steps, options.seed, weights, together, trainer),
+                checks,
+                ckpt_path=str(run.last) if setup.resume and run.last.is_file() else None,
+                weights_only=True,
+            )
+        if trainer.is_global_zero:
+            finish(run, checked, made, options, setup, best, trainer.global_step)
+    except OSError as error:  # of checkpoints and logs; those of the log's files are diagnostics already
+        raise run.unwritable(error) from error
     return run
 
 
 def primary() -> bool:
     """Whether this process is the first of a training; the others are started later, or by another program."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+def _steps(log: Log, valid: Log | None, options: Train) -> int:
+    """How many steps an epoch has; raises `SpecError` (T823) where there is nothing to train or to validate on."""
+    for rows, use, help in (
+        (log, "train on", "give more `--data`, or move `--valid-from`"),
+        (valid, "validate on", "give other `--valid`, or move `--valid-from`"),
+    ):
+        if rows is not None and not rows.rows():
+            raise SpecError(Diagnostic("T823", f"the log has no row to {use}", help=help))
+    return math.ceil(log.rows() / options.batch)
 
 
 # ---- the model ---------------------------------------------------------------------------------
@@ -113,6 +114,20 @@ def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
         for line in carried.lines() if primary() else ():
             setup.say(line)
     return Made(module, vocabularies, carried, frozen)
+
+
+def _training(checked: Checked, made: Made, options: Train, setup: Setup, steps: int) -> Training:
+    """The module as Lightning trains it, in so many steps an epoch."""
+    model, graph = checked.sound()
+    kinds = {task: head.loss for task, head in Losses(model).kinds.items()}
+    parameters = {path: p for path, p in made.module.named_parameters() if p.requires_grad}
+    balancer = BALANCERS[options.balance](
+        list(kinds), kinds, [parameters[p] for p in shared_layer(graph) if p in parameters]
+    )
+    training = Training(made.module, model, balancer, options, steps * options.epochs)
+    training.tables = tables(graph)
+    sparse_gradients(made.module, _sparse(training.tables, parameters, options, setup))
+    return training
 
 
 def _sparse(paths: Iterable[str], parameters: Mapping[str, Tensor], options: Train, setup: Setup) -> list[str]:
@@ -156,7 +171,7 @@ def _trainer(run: Run, options: Train, setup: Setup, best: Best, validates: bool
         mode = "max" if options.monitor == "auc" else "min"
         callbacks.append(EarlyStopping(_monitor(options), patience=options.patience, mode=mode))
     callbacks.append(TQDMProgressBar() if setup.bar else Lines(best, setup.say))
-    callbacks.append(Checkpoints(run.checkpoints, setup.checkpoint_every))  # the last, so that it holds the others
+    callbacks.append(Checkpoints(run.last, setup.checkpoint_every))  # the last, so that it holds the others
     several = setup.processes * setup.nodes > 1
     logger: Logger = (
         TensorBoardLogger(run.folder, name="logs", version="")

@@ -1,0 +1,133 @@
+"""The cells of a CSV file, which are all texts, as the values that they stand for."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from towerspec.train.encode import Malformed
+
+_NUMBERS = r"^[-+0-9.eE|;, \[\]]*$"
+# What cells may be; where a meaning has several types, in the order in which they are tried.
+_TYPES: dict[str, tuple[pa.DataType, ...]] = {
+    "int": (pa.int64(), pa.uint64(), pa.float64()),
+    "float": (pa.float64(),),
+    "bool": (pa.bool_(),),
+}
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts."""
+
+    listed: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+
+
+def guess(column: pa.Array, listed: bool = False, number: bool = False) -> str:
+    """What the cells of a column hold, from its first ones: `int`, `float`, `bool` or `text`, each a cell or an item.
+
+    A `number` may have a point later on though it has none in the first cells, and may be true or false.
+    """
+    column = column.drop_null()
+    if listed:
+        numeric = pc.all(pc.match_substring_regex(column, _NUMBERS)).as_py() is not False
+        try:
+            column = pc.list_flatten(split(column, "int" if numeric else "text"))
+        except Malformed:  # said again, with its row, when the column is read
+            return "text"
+    column = pc.utf8_trim_whitespace(column)
+    for name, kinds in (("float", _TYPES["float"]), ("bool", _TYPES["bool"])) if number else _WHOLE_FIRST:
+        if any(_casts(column, kind) for kind in kinds):
+            return name
+    return "text"
+
+
+_WHOLE_FIRST = (("int", (pa.int64(), pa.uint64())), ("float", _TYPES["float"]))
+
+
+def _casts(column: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        pc.cast(column, kind)
+        return True
+    except pa.ArrowInvalid:
+        return False
+
+
+def odd(column: pa.Array) -> tuple[int, str] | None:
+    """The first cell that is no number: its row and what it says."""
+    try:
+        from_text(column, "float")
+    except Malformed as error:
+        return error.row, str(error.value)
+    return None
+
+
+def split(column: pa.Array, item: str) -> pa.Array:
+    """Cells as lists of texts: items between `|`, and numbers also between `;`, commas or spaces, or in brackets.
+
+    A cell in brackets is a list as JSON or Python write it.
+    """
+    pattern = r" *\| *"
+    if item != "text":
+        column, pattern = pc.utf8_trim(column, characters=" []"), r"[|;, ]+"
+    lists = pc.split_pattern_regex(column, pattern)
+    lists = pc.if_else(pc.fill_null(pc.equal(column, ""), False), pa.scalar([], lists.type), lists)
+    if item != "text":
+        return lists
+    written = pc.fill_null(pc.match_substring_regex(column, r"^\s*\[.*\]\s*$"), False)
+    return _with_written(column, lists, written) if pc.any(written).as_py() else lists
+
+
+def _with_written(column: pa.Array, lists: pa.Array, written: pa.Array) -> pa.Array:
+    """The lists with those cells read that are `written` out in brackets."""
+    cells, found = column.to_pylist(), lists.to_pylist()
+    for row in pc.indices_nonzero(written).to_pylist():
+        found[row] = _literal(row, cells[row])
+    return pa.array(found, lists.type)
+
+
+def _literal(row: int, cell: str) -> Sequence[str | None]:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            items = read(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(items, list) and all(x is None or isinstance(x, (str, int)) for x in items):
+            return [None if x is None else str(x) for x in items]
+    raise Malformed(row, cell, 'a list, such as `a|b` or `["a", "b"]`')
+
+
+def from_text(column: pa.Array, item: str, listed: bool = False) -> pa.Array:
+    """A column of texts as the type that its cells hold; raises `Malformed`."""
+    if listed:
+        column = split(column, item)
+    if item == "text":
+        return column
+    cells = column if listed else pc.utf8_trim_whitespace(column)
+    cells = cells if listed else pc.if_else(pc.equal(cells, ""), None, cells)
+    for kind in _TYPES[item]:
+        kind = pa.list_(kind) if listed else kind
+        if _casts(cells, kind):
+            return pc.cast(cells, kind)
+    row = _first_wrong(cells, kind)
+    raise Malformed(row, column[row].as_py(), f"a list, each {WORDS[item]}" if listed else WORDS[item])
+
+
+def _first_wrong(cells: pa.Array, kind: pa.DataType) -> int:
+    """The first cell that has not the type, found by halving."""
+    low, high = 0, len(cells)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _casts(cells.slice(low, middle - low), kind):
+            low = middle
+        else:
+            high = middle
+    return low
