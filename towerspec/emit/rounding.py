@@ -6,7 +6,18 @@ from collections import Counter
 from typing import Any
 
 from towerspec.ir.graph import Graph
-from towerspec.ir.primitives import Cast, Codes, Embed, Linear, LinearInt8, LinearPacked, Param
+from towerspec.ir.primitives import (
+    Cast,
+    Codes,
+    Concat,
+    Embed,
+    EmbedBag,
+    Linear,
+    LinearInt8,
+    LinearPacked,
+    Param,
+    ZeroRow,
+)
 from towerspec.ir.types import Level
 
 MAX_ERROR = 0.02  # how far a prediction may be from the reference unless the user says otherwise
@@ -25,7 +36,7 @@ def precision_entry(graph: Graph, cpu: str, max_error: float, difference: float)
         for op in graph.ops
         if isinstance(op.prim, (Linear, LinearPacked, LinearInt8)) and op.type.level > Level.CONSTANT
     )
-    tables = {op.inputs[1] for op in graph.ops if isinstance(op.prim, Embed)}
+    tables = {i for op in graph.ops if isinstance(op.prim, (Embed, EmbedBag)) for i in _tables(graph, op.inputs[1])}
     kinds = Counter(NAMES[op.type.dtype] for op in graph.ops if op.id in tables and _is_learned(op.prim))
     return {
         "cpu": cpu,
@@ -34,6 +45,14 @@ def precision_entry(graph: Graph, cpu: str, max_error: float, difference: float)
         "largest_difference": difference,
         "max_error": max_error,
     }
+
+
+def _tables(graph: Graph, id_: str) -> list[str]:
+    """The tables that a look-up reads: several where they were joined, and what one was before a row became zeros."""
+    op = graph.by_id[id_]
+    return (
+        [i for table in op.inputs for i in _tables(graph, table)] if isinstance(op.prim, (Concat, ZeroRow)) else [id_]
+    )
 
 
 def _is_learned(prim: object) -> bool:
