@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Union
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,7 +46,8 @@ _BUILTIN = (
 class Kind(BaseModel):
     """The base of everything that a spec can name and give parameters: `kind(…, parameter: value)`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # A kind's validator is built when a spec first names it: most specs name few.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     category: ClassVar[str]
     kind: ClassVar[str]
@@ -99,7 +100,12 @@ class Fusion(Kind):
 
 def signature(kind: type[Kind]) -> list[tuple[str, str, bool]]:
     """The inputs that a kind's `lower` takes after the scope: name, type's name, and whether it is `*name`."""
-    parameters = list(inspect.signature(kind.lower).parameters.values())[2:]  # type: ignore[attr-defined]
+    return _inputs(kind.lower)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _inputs(lower: Callable[..., Any]) -> list[tuple[str, str, bool]]:
+    parameters = list(inspect.signature(lower).parameters.values())[2:]
     return [(p.name, str(p.annotation).split(".")[-1], p.kind is p.VAR_POSITIONAL) for p in parameters]
 
 
