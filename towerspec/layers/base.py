@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Union
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,22 +27,9 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["identity", "relu", "gelu", "silu", "sigmoid", "tanh", "elu", "leaky_relu", "softplus"]
 Norm = Literal["none", "layer", "batch"]
 
+_DEFINES = re.compile(r'^    kind = "(\w+)"$', re.MULTILINE)
 CATEGORIES = ("block", "feature", "layer", "fusion", "head", "calibrator")
 _REGISTRY: dict[str, dict[str, type[Kind]]] = {category: {} for category in CATEGORIES}
-_BUILTIN = (
-    "blocks",
-    "features",
-    "basic",
-    "sequences",
-    "crosses",
-    "experts",
-    "gates",
-    "interactions",
-    "norms",
-    "fusions",
-    "heads",
-    "calibrators",
-)
 
 
 class Kind(BaseModel):
@@ -110,9 +99,16 @@ def _inputs(lower: Callable[..., Any]) -> list[tuple[str, str, bool]]:
 
 
 @functools.cache
+def _files() -> dict[str, list[str]]:
+    """For each file of this folder, as a module's name, the kinds that its text defines."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return {f"towerspec.layers.{file.stem}": _DEFINES.findall(file.read_text(encoding="utf-8")) for file in files}
+
+
+@functools.cache
 def _load() -> None:
-    for name in _BUILTIN:
-        importlib.import_module(f"towerspec.layers.{name}")
+    for module in _files():
+        importlib.import_module(module)
     from importlib.metadata import entry_points
 
     for entry in entry_points(group="towerspec.layers"):
@@ -126,3 +122,15 @@ def kinds(category: str) -> Mapping[str, type[Kind]]:
     """
     _load()
     return dict(sorted(_REGISTRY[category].items()))
+
+
+def find(category: str, name: str) -> type[Kind] | None:
+    """The kind of this name, as `kinds(category).get(name)` has it; what else there is need not be imported.
+
+    >>> find("fusion", "gate").__module__, find("layer", "gatd")
+    ('towerspec.layers.fusions', None)
+    """
+    if name not in _REGISTRY[category]:
+        for module in [module for module, defined in _files().items() if name in defined]:
+            importlib.import_module(module)
+    return _REGISTRY[category].get(name) or kinds(category).get(name)
