@@ -18,6 +18,7 @@ from pathlib import Path
 import lark
 
 _HERE = Path(__file__).parent
+_OPTIONS = {"parser": "lalr", "propagate_positions": True}
 
 
 @functools.cache
@@ -25,11 +26,11 @@ def parser() -> lark.Lark:
     """The parser, made once a process."""
     installed, checkout = _HERE / "tower.lark", _HERE.parent.parent / "grammar" / "tower.lark"
     grammar = (installed if installed.is_file() else checkout).read_text(encoding="utf-8")
-    made_of = f"{lark.__version__}\n{grammar}\0".encode()
+    made_of = f"{lark.__version__} {_OPTIONS}\n{grammar}\0".encode()
     kept = _kept()
     found = _load(kept, made_of) if kept else None
     if found is None:
-        found = lark.Lark(grammar, parser="lalr", propagate_positions=True)
+        found = lark.Lark(grammar, **_OPTIONS)
         if kept and not sys.dont_write_bytecode:
             _keep(found, kept, made_of)
     return found
