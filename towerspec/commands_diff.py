@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from towerspec.diff import Change, SpecDiff, SurfaceChange
 from towerspec.terminal import JSON, example, level_option, size, table
+
+if TYPE_CHECKING:
+    from towerspec.diff import Change, SpecDiff, SurfaceChange
 
 
 @click.command(epilog=example("towerspec diff old.tower new.tower", "towerspec diff old.tower new.tower --exit-code"))

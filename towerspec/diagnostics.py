@@ -7,9 +7,7 @@ line prints them or chooses an exit code. The anatomy follows rustc's.
 from __future__ import annotations
 
 import bisect
-import difflib
 import functools
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -173,6 +171,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     >>> did_you_mean("ctr", ["CTR"])
     'did you mean `CTR`?'
     """
+    import difflib  # here, as is json: most runs have nothing to report
+
     known = list(known)
     swapped = [other for other in known if other.casefold() == word.casefold() or sorted(other) == sorted(word)]
     close = swapped or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -270,6 +270,8 @@ def _place(span: Span | None) -> dict[str, object] | None:
 
 def render_json(diagnostics: Iterable[Diagnostic]) -> str:
     """All diagnostics as one JSON document: `{"diagnostics": [...]}`."""
+    import json
+
     rows = [
         {
             "code": d.code,

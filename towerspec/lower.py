@@ -1,8 +1,9 @@
 """From the model graph to the op graph: every feature, layer, fusion, head and calibrator written in primitives.
 
-The trunk is lowered once for each surface. What doesn't depend on the surface comes out as the same ops and is
-kept once; what does (a gate, an own expert) becomes that surface's own. Request-level inputs are expanded to the
-candidates at once: computing them once a request is the optimiser's business.
+The trunk is lowered for each surface. What comes out as no surface's own is the same for all and lowered once; in
+the rest, a part that doesn't depend on the surface comes out as the same ops, and one that does (a gate, an own
+expert) becomes that surface's own. Request-level inputs are expanded to the candidates at once: computing them once
+a request is the optimiser's business.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Lowering:
     report: Report
     builder: Builder = field(default_factory=Builder)
     outputs: list[Output] = field(default_factory=list)
+    shared: dict[str, Tensor] = field(default_factory=dict)  # by key, what belongs to no surface: lowered once
 
     def scope(self, key: str, surface: str, span: Span | None, owner: str | None = None) -> Scope:
         return Scope(self.builder, key, surface, span, owner)
@@ -64,7 +66,7 @@ class _Surface:
     def __init__(self, lowering: Lowering, surface: SurfaceDef) -> None:
         self.lowering, self.surface = lowering, surface
         self.model, self.report = lowering.model, lowering.report
-        self.values: dict[str, Tensor | None] = {}
+        self.values: dict[str, Tensor | None] = dict(lowering.shared)
         self.logits: dict[str, Value] = {}
 
     def run(self) -> None:
@@ -72,7 +74,8 @@ class _Surface:
             if feature.surface in (None, self.surface.name):
                 self._input(feature)
         for node in self.model.trunk:
-            self.node(node, None)
+            if node.key not in self.values:
+                self.node(node, None)
         for node in self.surface.nodes:
             self.node(node, self.surface.name)
         scope = self.lowering.scope(
@@ -104,12 +107,20 @@ class _Surface:
         key = operand.key
         if key not in self.values:
             if key in GROUPS:
-                self.values[key] = self._group(key)
+                self._set(key, self._group(key))
             elif key in self.model.features:
-                self.values[key] = self._feature(self.model.features[key])
+                self._set(key, self._feature(self.model.features[key]))
             else:
-                self.values[key] = None
+                self._set(key, None)
         return _use(scope, self.values[key])
+
+    def _set(self, key: str, value: Tensor | None) -> None:
+        self.values[key] = value
+        if value is None:
+            return
+        parts = (value.value, value.mask) if isinstance(value, Sequence) else (value,)
+        if not any(self.lowering.builder.ops[part.id].owner for part in parts):
+            self.lowering.shared[key] = value
 
     def _group(self, name: str) -> Value | None:
         if not self.model.complete:  # a member is missing that is reported already
@@ -174,7 +185,7 @@ class _Surface:
         if any(i is None for i in inputs) or not _kinds_fit(node, inputs, self.report):
             return
         try:
-            self.values[node.key] = node.layer.lower(scope, *inputs)
+            self._set(node.key, node.layer.lower(scope, *inputs))
         except ShapeError as error:
             self._failed(node, error)
         except Exception as error:

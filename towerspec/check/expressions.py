@@ -10,7 +10,7 @@ from towerspec.check.names import Namespace, check_usable, unknown
 from towerspec.check.params import build
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.builder import Scope
-from towerspec.layers.base import Layer, Tensor, kinds, signature
+from towerspec.layers.base import Layer, Tensor, find, kinds, signature
 from towerspec.syntax import tree
 
 
@@ -117,10 +117,9 @@ class Expressions:
         self.nodes.append(Node(key, layer, known, call.span, name_span or call.span, options))
 
     def _layer(self, call: tree.Call) -> Layer | None:
-        known = kinds("layer")
-        cls = known.get(call.kind.text)
+        cls = find("layer", call.kind.text)
         if cls is None:
-            unknown("T202", "layer", call.kind.text, call.kind.span, list(known), self.report)
+            unknown("T202", "layer", call.kind.text, call.kind.span, list(kinds("layer")), self.report)
             return None
         layer = build(cls, call.options, call.kind.span, f"layer `{call.kind.text}`", self.report)
         takes = signature(cls)

@@ -9,7 +9,7 @@ from towerspec.check.model import GROUPS, FeatureDef, TableDef
 from towerspec.check.names import Namespace, check_usable, unknown
 from towerspec.check.params import build
 from towerspec.diagnostics import Label, Report
-from towerspec.layers.base import kinds
+from towerspec.layers.base import find, kinds
 from towerspec.layers.blocks import Table
 from towerspec.layers.features import EXTRA_ROWS, Category, Coded, Feature
 from towerspec.syntax import tree
@@ -46,7 +46,7 @@ class Features:
                 self.features[key] = FeatureDef(key, feature.name.text, kind, level, surface, span) if kind else None
 
     def _kind(self, node: tree.Feature, surface: str | None) -> Feature | None:
-        cls = kinds("feature").get(node.kind.text)
+        cls = find("feature", node.kind.text)
         if cls is None:
             unknown("T206", "feature kind", node.kind.text, node.kind.span, list(kinds("feature")), self.report)
             return None

@@ -8,9 +8,10 @@ here; widths and levels follow when the model is lowered to primitives.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from towerspec.diagnostics import Span
+from towerspec.frozen import dataclass
 from towerspec.ir.types import Level
 from towerspec.layers.base import Fusion, Layer
 from towerspec.layers.blocks import Tower, Train

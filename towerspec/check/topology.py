@@ -1,19 +1,34 @@
-"""What only the whole graph shows: cycles, values that reach no head, unused features, towers without a trunk."""
+"""What only the whole graph shows: cycles, values that reach no head, unused features, towers without a trunk.
+
+networkx finds cycles, and the order of what is used before the line that defines it. It takes longer to import than
+a spec does to check, and a text whose lines stand in order has no cycle, so it is imported where a text has not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import networkx as nx
+from collections.abc import Iterable, Iterator, Mapping
 
 from towerspec.check.model import GROUPS, FeatureDef, Model, Node, SurfaceDef
 from towerspec.diagnostics import Label, Report
 from towerspec.layers.features import Coded
 
+Readers = Mapping[str, set[str]]  # for each key that is read, the keys that read it
+
 
 def in_order(nodes: Iterable[Node], report: Report) -> list[Node]:
     """The nodes, each after what it reads; those on a cycle are reported and left out."""
     by_key = {node.key: node for node in nodes}
+    later = set(by_key)
+    for node in by_key.values():
+        if any(i.key in later for i in node.inputs):
+            return _sorted(by_key, report)
+        later.remove(node.key)
+    return list(by_key.values())
+
+
+def _sorted(by_key: Mapping[str, Node], report: Report) -> list[Node]:
+    import networkx as nx
+
     graph = nx.DiGraph()
     graph.add_nodes_from(by_key)
     graph.add_edges_from((i.key, node.key) for node in by_key.values() for i in node.inputs if i.key in by_key)
@@ -44,17 +59,22 @@ def _cycle(nodes: list[Node], report: Report) -> None:
     )
 
 
-def model_graph(model: Model) -> nx.DiGraph:
-    """Every value by key, with an edge to each that reads it; a tower is `surfaces.<name>.tower`."""
-    graph = nx.DiGraph()
-    for group in GROUPS:
-        graph.add_edges_from((f.key, group) for f in model.group(group))
-    for node in (*model.trunk, *(n for s in model.surfaces.values() for n in s.nodes)):
-        graph.add_node(node.key)
-        graph.add_edges_from((i.key, node.key) for i in node.inputs)
+def readers_of(model: Model) -> Readers:
+    """What reads each value that is read; a tower is `surfaces.<name>.tower`."""
+    found: dict[str, set[str]] = {}
+    reads = [(group, [f.key for f in model.group(group)]) for group in GROUPS]
+    reads += [(node.key, [i.key for i in node.inputs]) for node in _nodes(model)]
+    reads += [(surface.tower.key, tower_reads(surface)) for surface in model.surfaces.values()]
+    for reader, keys in reads:
+        for key in keys:
+            found.setdefault(key, set()).add(reader)
+    return found
+
+
+def _nodes(model: Model) -> Iterator[Node]:
+    yield from model.trunk
     for surface in model.surfaces.values():
-        graph.add_edges_from((key, surface.tower.key) for key in tower_reads(surface))
-    return graph
+        yield from surface.nodes
 
 
 def tower_reads(surface: SurfaceDef) -> list[str]:
@@ -75,18 +95,18 @@ def check_topology(model: Model, complete: bool, report: Report) -> Model:
         d.code.startswith("T2") or d.code in ("T303", "T401", "T404", "T406", "T410", "T411")
         for d in report.diagnostics
     )
-    if not cut and model.surfaces:
-        graph = model_graph(model)
-        if _from_trunk(model, graph, report):  # else the trunk looks dead because no tower stands on it
-            _dead(model, graph, report)
-            _unused(model, graph, report)
+    # Where no tower stands on the trunk, all of it would look dead.
+    if not cut and model.surfaces and _from_trunk(model, report):
+        readers = readers_of(model)
+        _dead(model, readers, report)
+        _unused(model, readers, report)
     return model
 
 
-def _dead(model: Model, graph: nx.DiGraph, report: Report) -> None:
-    alive = set().union(*(nx.ancestors(graph, s.tower.key) for s in model.surfaces.values()))
-    for node in (*model.trunk, *(n for s in model.surfaces.values() for n in s.nodes)):
-        if node.key not in alive and not list(graph.successors(node.key)):
+def _dead(model: Model, readers: Readers, report: Report) -> None:
+    """Reports the last value of each chain that ends short of a tower: the rest of it follows from that one."""
+    for node in _nodes(model):
+        if node.key not in readers:
             name = node.key.rsplit(".", 1)[-1]
             report.error(
                 "T402",
@@ -97,11 +117,10 @@ def _dead(model: Model, graph: nx.DiGraph, report: Report) -> None:
             )
 
 
-def _unused(model: Model, graph: nx.DiGraph, report: Report) -> None:
-    groups = {g for g in GROUPS if g in graph and list(graph.successors(g))}
+def _unused(model: Model, readers: Readers, report: Report) -> None:
+    unread = {group for group in GROUPS if group not in readers}
     for feature in model.features.values():
-        readers = set(graph.successors(feature.key)) if feature.key in graph else set()
-        if not readers - (set(GROUPS) - groups):
+        if not readers.get(feature.key, set()) - unread:
             help_ = (
                 "give it to an encoder such as `pooling`"
                 if feature.kind.kind == "sequence"
@@ -116,12 +135,14 @@ def _unused(model: Model, graph: nx.DiGraph, report: Report) -> None:
             report.error("T403", f"table `{table.name}` is never used", table.span, "no feature reads it")
 
 
-def _from_trunk(model: Model, graph: nx.DiGraph, report: Report) -> bool:
+def _from_trunk(model: Model, report: Report) -> bool:
     sound = True
-    trunk = {node.key for node in model.trunk}
     for surface in model.surfaces.values():
-        start = surface.start
-        if not trunk & (nx.ancestors(graph, start.key) | {start.key}):
+        start, above = surface.start, {node.key for node in model.trunk}
+        for node in surface.nodes:  # each comes after what it reads
+            if any(i.key in above for i in node.inputs):
+                above.add(node.key)
+        if start.key not in above:
             sound = False
             name = start.key.rsplit(".", 1)[-1]
             report.error(

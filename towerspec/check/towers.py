@@ -12,7 +12,7 @@ from towerspec.check.names import Namespace, check_usable, unknown
 from towerspec.check.params import build
 from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
 from towerspec.ir.types import Level
-from towerspec.layers.base import Fusion, kinds
+from towerspec.layers.base import Fusion, find, kinds
 from towerspec.layers.blocks import Tower
 from towerspec.layers.calibrators import Calibrator
 from towerspec.layers.features import Category
@@ -130,7 +130,7 @@ class Towers:
         return self._calibrates([*calibrates, *(h for h in heads_of(tower.items))], {})
 
     def _fuse(self, node: tree.Fuse, params: Tower | None, what: str) -> FuseDef | None:
-        cls = kinds("fusion").get(node.kind.text)
+        cls = find("fusion", node.kind.text)
         if cls is None:
             unknown("T203", "fusion", node.kind.text, node.kind.span, list(kinds("fusion")), self.report)
             fusion = None
@@ -161,7 +161,7 @@ class Towers:
     def _head(
         self, node: tree.Head, visible: tuple[tree.Head, ...], calibrate: tree.Calibrate | None
     ) -> HeadDef | None:
-        cls = kinds("head").get(node.kind.text)
+        cls = find("head", node.kind.text)
         if cls is None:
             unknown("T205", "head kind", node.kind.text, node.kind.span, list(kinds("head")), self.report)
             return None
@@ -206,7 +206,7 @@ class Towers:
         return sound
 
     def _calibrate(self, node: tree.Calibrate, head: Head) -> CalibrateDef | None:
-        cls = kinds("calibrator").get(node.kind.text)
+        cls = find("calibrator", node.kind.text)
         if cls is None:
             unknown("T204", "calibrator", node.kind.text, node.kind.span, list(kinds("calibrator")), self.report)
             return None

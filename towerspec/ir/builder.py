@@ -158,23 +158,26 @@ class Builder:
     """Collects ops, each once: an op with the same primitive, operands and place is the one that is already there."""
 
     ops: dict[str, Op] = field(default_factory=dict)
-    _known: dict[tuple[object, ...], str] = field(default_factory=dict)
+    _known: dict[tuple[object, ...], Op] = field(default_factory=dict)
 
     def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
         key = (prim, inputs, scope.path, scope.region, owner)
-        if key in self._known:
-            return self.ops[self._known[key]]
-        owners = {o for o in (owner, *(self.ops[i].owner for i in inputs)) if o}
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        operands = [self.ops[i] for i in inputs]
+        owners = {o for o in (owner, *(op.owner for op in operands)) if o}
         if len(owners) > 1:
             raise InterferenceError(
                 f"an operation mixes what belongs to the surfaces {' and '.join(f'`{o}`' for o in sorted(owners))}"
             )
-        type_ = prim.infer(*(self.ops[i].type for i in inputs))
+        type_ = prim.infer(*(op.type for op in operands))
         mine = next(iter(owners), None)
         name = self._name(scope, hint, mine)
-        self.ops[name] = Op(name, prim, inputs, type_, scope.path, scope.span, mine, scope.region)
-        self._known[key] = name
-        return self.ops[name]
+        made = self.ops[name] = self._known[key] = Op(
+            name, prim, inputs, type_, scope.path, scope.span, mine, scope.region
+        )
+        return made
 
     def _name(self, scope: Scope, hint: str, owner: str | None) -> str:
         # A value of a trunk statement that belongs to one surface carries that surface's name.
@@ -233,7 +236,7 @@ class Scope:
             *front, last = name.split(".")
             name = ".".join([*front, self.surface, last])
         path = f"{self.path}.{name}"
-        root = replace(self, region=())  # a parameter lives outside every branch
+        root = replace(self, region=()) if self.region else self  # a parameter lives outside every branch
         owner = self.surface if own else self.owner
         prim = Param(path, tuple(shape), init, trainable, dtype)
         made = self.builder.add(root, prim, (), name, owner)

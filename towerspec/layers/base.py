@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Union
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,28 +27,16 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["identity", "relu", "gelu", "silu", "sigmoid", "tanh", "elu", "leaky_relu", "softplus"]
 Norm = Literal["none", "layer", "batch"]
 
+_DEFINES = re.compile(r'^    kind = "(\w+)"$', re.MULTILINE)
 CATEGORIES = ("block", "feature", "layer", "fusion", "head", "calibrator")
 _REGISTRY: dict[str, dict[str, type[Kind]]] = {category: {} for category in CATEGORIES}
-_BUILTIN = (
-    "blocks",
-    "features",
-    "basic",
-    "sequences",
-    "crosses",
-    "experts",
-    "gates",
-    "interactions",
-    "norms",
-    "fusions",
-    "heads",
-    "calibrators",
-)
 
 
 class Kind(BaseModel):
     """The base of everything that a spec can name and give parameters: `kind(…, parameter: value)`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # A kind's validator is built when a spec first names it: most specs name few.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     category: ClassVar[str]
     kind: ClassVar[str]
@@ -99,14 +89,26 @@ class Fusion(Kind):
 
 def signature(kind: type[Kind]) -> list[tuple[str, str, bool]]:
     """The inputs that a kind's `lower` takes after the scope: name, type's name, and whether it is `*name`."""
-    parameters = list(inspect.signature(kind.lower).parameters.values())[2:]  # type: ignore[attr-defined]
+    return _inputs(kind.lower)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _inputs(lower: Callable[..., Any]) -> list[tuple[str, str, bool]]:
+    parameters = list(inspect.signature(lower).parameters.values())[2:]
     return [(p.name, str(p.annotation).split(".")[-1], p.kind is p.VAR_POSITIONAL) for p in parameters]
 
 
 @functools.cache
+def _files() -> dict[str, list[str]]:
+    """For each file of this folder, as a module's name, the kinds that its text defines."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return {f"towerspec.layers.{file.stem}": _DEFINES.findall(file.read_text(encoding="utf-8")) for file in files}
+
+
+@functools.cache
 def _load() -> None:
-    for name in _BUILTIN:
-        importlib.import_module(f"towerspec.layers.{name}")
+    for module in _files():
+        importlib.import_module(module)
     from importlib.metadata import entry_points
 
     for entry in entry_points(group="towerspec.layers"):
@@ -120,3 +122,15 @@ def kinds(category: str) -> Mapping[str, type[Kind]]:
     """
     _load()
     return dict(sorted(_REGISTRY[category].items()))
+
+
+def find(category: str, name: str) -> type[Kind] | None:
+    """The kind of this name, as `kinds(category).get(name)` has it; what else there is need not be imported.
+
+    >>> find("fusion", "gate").__module__, find("layer", "gatd")
+    ('towerspec.layers.fusions', None)
+    """
+    if name not in _REGISTRY[category]:
+        for module in [module for module, defined in _files().items() if name in defined]:
+            importlib.import_module(module)
+    return _REGISTRY[category].get(name) or kinds(category).get(name)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
-from lark import Lark, Token
+from lark import Token
 from lark import Tree as LarkTree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from towerspec.diagnostics import Diagnostic, Source, Span, did_you_mean, listing
 from towerspec.syntax import tree
 from towerspec.syntax.build import KEYWORDS, Builder
+from towerspec.syntax.grammar import parser
 from towerspec.syntax.scan import DECLARATIONS, Piece, scan
 
 _WORDS = {
@@ -30,15 +28,6 @@ _WORDS = {
     "$END": "the end of the file",
     **{word.upper(): f"`{word}`" for word in KEYWORDS},
 }
-
-
-@functools.cache
-def parser() -> Lark:
-    """The parser, made once a process."""
-    here = Path(__file__).parent
-    installed, checkout = here / "tower.lark", here.parent.parent / "grammar" / "tower.lark"
-    grammar = installed if installed.is_file() else checkout
-    return Lark(grammar.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True)
 
 
 def parse(source: Source) -> tuple[tree.Spec, list[Diagnostic]]:

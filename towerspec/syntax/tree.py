@@ -6,10 +6,11 @@ Spans take no part in equality, so that two trees are equal when they say the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Union
 
 from towerspec.diagnostics import Span
+from towerspec.frozen import dataclass
 
 
 @dataclass(frozen=True)

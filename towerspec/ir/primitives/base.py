@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from towerspec.frozen import dataclass
 from towerspec.ir.types import Level, ShapeError, Type
 
 PRIMITIVES: dict[str, type[Primitive]] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from towerspec.frozen import dataclass
 from towerspec.ir.primitives.base import Primitive, need
 from towerspec.ir.types import Level, Type
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from towerspec.frozen import dataclass
 from towerspec.ir.primitives.base import Primitive, need
 from towerspec.ir.types import Level, Type
 
