@@ -51,11 +51,12 @@ surface search { tower { head click : binary } }
 BOUND = 0.2
 LINEARS = {
     "amx": {"bfloat16": 5, "float32": 5},
+    "avx512_bf16": {"bfloat16": 5, "float32": 5},
     "avx512_vnni": {"float32": 5, "int8": 5},
     "any": {"float32": 10},
 }
-PACKED = {"amx": 5, "avx512_vnni": 0, "any": 4}  # weights that a CPU may lay out; of float32, those of many rows
-SMALLER = {"amx": 0.6, "avx512_vnni": 0.5, "any": 0.75}
+PACKED = {"amx": 5, "avx512_bf16": 5, "avx512_vnni": 0, "any": 4}  # weights that a CPU may lay out; of float32, those of many rows
+SMALLER = {"amx": 0.6, "avx512_bf16": 0.6, "avx512_vnni": 0.5, "any": 0.75}
 ALONE = """
 import sys, torch
 class Blocked:
@@ -254,6 +255,7 @@ def test_an_8_bit_linear_sums_whole_numbers(rows: int, biased: bool) -> None:
         ("amx_tile amx_bf16 amx_int8 avx512_vnni avx512bw avx512vl avx512dq avx512_bf16", "amx"),
         ("amx_tile amx_bf16 avx2", "any"),
         ("avx512_bf16 avx512_vnni avx512bw avx512vl avx512dq", "avx512_vnni"),
+        ("sse4a avx512_bf16 avx512_vnni avx512bw avx512vl avx512dq", "avx512_bf16"),
         ("avx2 avx_vnni fma", "any"),
         ("", "any"),
     ],

@@ -30,7 +30,7 @@ from towerspec.ir.types import Level
 from towerspec.passes.pack import rectifier
 
 # What a linear becomes, by what the CPU has: bfloat16 on matrix units, 8-bit codes on dot products of bytes.
-LINEARS = {"amx": "bf16", "avx512_vnni": "int8", "any": "float"}
+LINEARS = {"amx": "bf16", "avx512_bf16": "bf16", "avx512_vnni": "int8", "any": "float"}
 WORTH = {"bf16": 2**16, "int8": 2**17}  # numbers in a weight from which a linear of many rows gains
 WORTH_OF_ONE = 2**18  # the same for a linear of a single row, which saves bytes alone
 MANY = 16  # rows
