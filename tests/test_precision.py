@@ -55,7 +55,12 @@ LINEARS = {
     "avx512_vnni": {"float32": 5, "int8": 5},
     "any": {"float32": 10},
 }
-PACKED = {"amx": 5, "avx512_bf16": 5, "avx512_vnni": 0, "any": 4}  # weights that a CPU may lay out; of float32, those of many rows
+PACKED = {
+    "amx": 5,
+    "avx512_bf16": 5,
+    "avx512_vnni": 0,
+    "any": 4,
+}  # weights that a CPU may lay out; of float32, those of many rows
 SMALLER = {"amx": 0.6, "avx512_bf16": 0.6, "avx512_vnni": 0.5, "any": 0.75}
 ALONE = """
 import sys, torch
