@@ -197,7 +197,7 @@ def ece_by_chance(predictions: Array, bins: int = BINS) -> float | None:
 
 
 def square_error_of_calibration(labels: Array, predictions: Array, bins: int = BINS) -> float | None:
-    """The mean squared distance of mean prediction and mean label in bins of equal mass, without what chance adds to it.
+    """The mean squared distance of mean prediction and mean label in bins of equal mass, less what chance adds to it.
 
     Chance adds the variance of a bin's mean label, `y (1 - y) / (n - 1)`; that is taken off, so that the estimate is
     right on average whatever the number of rows, and may be below 0. Its root is no less than the ECE of the same bins.
@@ -211,6 +211,12 @@ def square_error_of_calibration(labels: Array, predictions: Array, bins: int = B
         return None
     actual, predicted = np.add.reduceat(y, starts) / rows, np.add.reduceat(p, starts) / rows
     return float(rows @ ((actual - predicted) ** 2 - actual * (1 - actual) / (rows - 1))) / len(p)
+
+
+def calibration_error(labels: Array, predictions: Array, bins: int = BINS) -> float | None:
+    """The root of `square_error_of_calibration`, in the unit of a probability; 0 where chance explains it all."""
+    found = square_error_of_calibration(labels, predictions, bins)
+    return None if found is None else float(np.sqrt(max(0.0, found)))
 
 
 # ---- other heads -------------------------------------------------------------------------------
