@@ -22,7 +22,7 @@ from towerspec.check.model import (
     PathDef,
     SurfaceDef,
 )
-from towerspec.diagnostics import Report, Span
+from towerspec.diagnostics import Label, Report, Span
 from towerspec.ir.builder import Builder, InterferenceError, Scope, Sequence, Value
 from towerspec.ir.graph import Graph, Output
 from towerspec.ir.primitives import Hash, Ids, Input, Merge, Present
@@ -43,6 +43,7 @@ class Lowering:
     builder: Builder = field(default_factory=Builder)
     outputs: list[Output] = field(default_factory=list)
     shared: dict[str, Tensor] = field(default_factory=dict)  # by key, what belongs to no surface: lowered once
+    heads: dict[str, tuple[HeadDef, tuple[int, int]]] = field(default_factory=dict)  # shared ones: the first, its size
 
     def scope(self, key: str, surface: str, span: Span | None, owner: str | None = None) -> Scope:
         return Scope(self.builder, key, surface, span, owner)
@@ -290,12 +291,33 @@ class _Surface:
             if any(p is None for p in parts):
                 return None
             logit = head.kind.combine(scope, [p for p in parts if p is not None])
-        else:
+        elif self._shares(head, h):
             logit = head.kind.lower(scope, scope.use(h))
+        else:
+            return None
         self.logits[f"{head.name}/{'/'.join(scope.region)}"] = logit
         prediction = self._calibrated(head, scope, logit)
         shape = () if head.kind.width() == 1 else (head.kind.width(),)
         return logit.reshape(*shape), prediction.reshape(*shape)
+
+    def _shares(self, head: HeadDef, h: Value) -> bool:
+        """Whether a head can have the weights of those that it shares them with; reports it where it can't."""
+        if not getattr(head.kind, "shared", False):
+            return True
+        first, size = self.lowering.heads.setdefault(head.name, (head, (head.kind.width(), h.width)))
+        if size == (head.kind.width(), h.width):
+            return True
+        what = f"{h.width} numbers" if size[1] != h.width else f"{head.kind.width()} classes"
+        theirs = size[1] if size[1] != h.width else size[0]
+        self.report.error(
+            "T305",
+            f"head `{head.name}` shares weights that are for {theirs}, and has {what}",
+            head.span,
+            f"of {what}",
+            labels=[Label(first.span, f"of {theirs}")],
+            help="let the towers end in layers of one width, or leave `shared` out",
+        )
+        return False
 
     def _depth(self, name: str, scope: Scope) -> int:
         """How deep in the branches around a scope the head of this name was made."""

@@ -1,4 +1,5 @@
-"""How good predictions are, by surface and task: AUC, and log loss and ECE before and after calibration."""
+"""How good predictions are, by surface and task: AUC, and log loss and calibration errors before and after
+calibration."""
 
 from __future__ import annotations
 
@@ -32,6 +33,8 @@ def _of(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, 
         **{f"log_loss_{when}": metrics.log_loss(labels, p) for when, p in (("before", before), ("after", after))},
         **{f"ece_{when}": metrics.ece(labels, p) for when, p in (("before", before), ("after", after))},
         "ece_by_chance": metrics.ece_by_chance(after),
+        "squared_before": metrics.square_error_of_calibration(labels, before),
+        "squared_after": metrics.square_error_of_calibration(labels, after),
     }
 
 

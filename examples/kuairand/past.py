@@ -22,11 +22,18 @@ KEYS = {  # a counter's name, and the columns whose equal values it counts toget
     "video_tab": ["video_id", "tab"],
     "author": ["author"],
 }
+OWN = {  # what of the user's own history has the candidate, or its author
+    "own_video_watches": ("video", "watch"),
+    "own_author_watches": ("author", "watch"),
+    "own_author_long_watches": ("author", "long_watch"),
+    "own_author_likes": ("author", "like"),
+}
 DOUBT = 100.0  # how many impressions in a place the rate of all places counts for in its own
 NAMES = (
     *(f"{name}_{what}" for name in KEYS for what in ("rows", *(f"{outcome}_lift" for outcome in COUNTED))),
     *(f"{name}_{what}" for name in ("video", "author") for what in ("watches", "long_watch_lift", "like_lift")),
     *("user_long_watch_lift", "user_like_lift", "tag_watch_lift", "tag_long_watch_lift"),
+    *OWN,
 )
 
 Log = Mapping[str, np.ndarray]
@@ -104,7 +111,8 @@ def before(keys: np.ndarray, shown: np.ndarray, logged: np.ndarray, values: np.n
 
 
 def histories(log: Log, sequences: pa.Table, author: np.ndarray, tag: np.ndarray, known: np.ndarray) -> Columns:
-    """How often videos and authors were watched, to the end and liked in all histories, and the user's own taste.
+    """How often videos and authors were watched, to the end and liked in all histories, and the user's own taste,
+    down to how often this very video or author was in it.
 
     `author` and `tag` give each video's, by its id; `known` `[N]` says which rows have a history that ended before
     their request. All histories end at most an hour after the log begins: earlier rows see none of them.
@@ -119,7 +127,23 @@ def histories(log: Log, sequences: pa.Table, author: np.ndarray, tag: np.ndarray
     row = np.searchsorted(sequences["user_id"].to_numpy(), log["user_id"]).clip(max=sequences.num_rows - 1)
     for name, value in _taste(lists, sequences, row, tag, tag[log["video_id"]]):
         found[name] = np.where(known, value, np.nan)
+    for name, value in _own(lists, row, author, log["video_id"]):
+        found[name] = np.where(known, value, np.nan)
     return found
+
+
+def _own(
+    lists: Mapping[str, tuple[np.ndarray, np.ndarray]], row: np.ndarray, author: np.ndarray, video: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Of a user's history, how often the candidate is in it, and how often its author."""
+    groups = {"video": np.arange(len(author)), "author": author}
+    for name, (what, of) in OWN.items():
+        group, (users, items) = groups[what], lists[of]
+        size = int(group.max()) + 1
+        pairs, counts = np.unique(users * size + group[items], return_counts=True)
+        asked = row * size + group[video]
+        at = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
+        yield name, np.where(pairs[at] == asked, counts[at], 0)
 
 
 def _flat(lists: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """torch-rechub's MMoE and PLE, as they come from PyPI: its tasks are the tasks, and the place is a feature.
 
 They see what the spec says of each feature: its table's rows, its transform, which tables are shared. Rows, batches,
-optimiser, schedule and loss are those of `towerspec train` under the spec's `train` block.
+optimiser, schedule and loss are those of `towerspec train` under the `train` block of the compared specs.
 """
 
 from __future__ import annotations

@@ -17,13 +17,15 @@ def markdown(results: Sequence[Result], titles: Mapping[str, str]) -> str:
     """All tables: the mean over seeds, and the spread as the standard deviation between them."""
     by = {name: [r for r in results if r["method"] == name] for name in titles}
     by = {titles[name]: runs for name, runs in by.items() if runs}
+    first = next(iter(by))
     return (
         "\n\n".join(
             [
                 "Mean AUC of the five surfaces.\n\n" + overview(by),
                 *(f"`{task}`: AUC by surface.\n\n{by_surface(by, task)}" for task in TASKS),
                 "Log loss after calibration, and the mean ECE over surfaces before and after.\n\n" + calibration(by),
-                f"ECE before → after calibration of {next(iter(by))}.\n\n" + errors(next(iter(by.values()))),
+                f"ECE before → after calibration of {first}.\n\n" + errors(by[first]),
+                f"Calibration error of {first}, before → after, without what chance adds.\n\n" + unbiased(by[first]),
             ]
         )
         + "\n"
@@ -91,6 +93,18 @@ def errors(runs: Sequence[Result]) -> str:
             cells.append(f"{before:.4f} → {after:.4f} ({chance:.4f}){met}")
         lines.append([f"{surface} ({rows:,} rows)", *cells])
     return table(["", *(f"`{task}` (by chance)" for task in TASKS)], lines)
+
+
+def unbiased(runs: Sequence[Result]) -> str:
+    """Of one method, the root of the mean squared calibration error over seeds, by surface and task; 0 where chance
+    explains it all.
+    """
+
+    def root(surface: str, task: str, when: str) -> float:
+        return float(np.sqrt(max(0.0, np.mean([run["surfaces"][surface][task][f"squared_{when}"] for run in runs]))))
+
+    lines = [[s, *(f"{root(s, t, 'before'):.4f} → {root(s, t, 'after'):.4f}" for t in TASKS)] for s in SURFACES]
+    return table(["", *(f"`{task}`" for task in TASKS)], lines)
 
 
 def meets(rows: int, before: float, after: float) -> bool:

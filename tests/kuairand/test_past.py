@@ -124,3 +124,24 @@ def test_histories_are_counted_where_all_have_ended(splits: dict[str, pa.Table],
         assert np.array_equal(found[known], counts[video[known]])
         early += int((~known).sum())
     assert early > 0
+
+
+def test_a_users_own_history_is_counted(splits: dict[str, pa.Table], data: Path) -> None:
+    """Of some rows with a history, and of all whose candidate is in it, against the lists themselves."""
+    raw = prepare.read(data)
+    lists = {row["user_id"]: row for row in raw.sequences.to_pylist()}
+    author = dict(zip(raw.videos["video_id"].to_pylist(), raw.videos["author"].to_pylist(), strict=True))
+    found = 0
+    for table in splits.values():
+        again = np.flatnonzero(table["own_author_watches"].to_numpy() > 0)[:300]
+        some = np.concatenate([again, np.random.default_rng(0).integers(0, len(table), 200)])
+        for row in table.take(pa.array(some)).to_pylist():
+            if math.isnan(row["own_video_watches"]):
+                continue
+            own, video = lists[row["user_id"]], row["video_id"]
+            assert row["own_video_watches"] == own["watch_seq"].count(video)
+            for name, of in (("watches", "watch"), ("long_watches", "long_watch"), ("likes", "like")):
+                theirs = [v for v in own[f"{of}_seq"] if author[v] == author[video]]
+                assert row[f"own_author_{name}"] == len(theirs)
+                found += len(theirs)
+    assert found > 500

@@ -31,6 +31,7 @@ from towerspec.train.commands_evaluate import trained_on
 from towerspec.train.data import Log, open_log
 from towerspec.train.evaluate import evaluate
 from towerspec.train.fitters import STEEP
+from towerspec.train.metrics import calibration_error
 from towerspec.train.predict import Scores, load_model, predict, stands
 from towerspec.train.report import render_report
 from towerspec.train.run import Run
@@ -243,6 +244,19 @@ def test_thinned_out_negatives_count_for_those_that_were_dropped(
     assert head["mean"] == pytest.approx(clicked / (2 * len(found) - clicked))
     assert found.predictions.mean() < 0.8 * found.labels.mean()
     assert head["after"]["calibration_ratio"]["value"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_calibration_error_without_chance_is_of_rows_that_count_alike(
+    made: tuple[Run, Path, Path, dict[str, Any]], document: dict[str, Any]
+) -> None:
+    run, _, test, _ = made
+    found = scored(run, test)["surfaces.search.tower.order"]
+    head = document["surfaces"]["search"]["order"]
+    alone = calibration_error(found.labels, found.predictions)
+    assert head["calibration_error"]["after"] == pytest.approx(alone, abs=1e-9)
+    assert head["calibration_error"]["after"] < head["ece_by_chance"] * 2
+    assert "calibration_error" not in document["surfaces"]["search"]["share"]
+    assert "without chance" in render_report(document)
 
 
 # ---- the report and the commands ---------------------------------------------------------------

@@ -66,6 +66,28 @@ def test_equal_predictions_share_a_bin() -> None:
     assert metrics.ece(y, np.full(len(y), 0.3)) == pytest.approx(abs(y.mean() - 0.3))
 
 
+def test_the_squared_error_of_calibration_has_no_bias() -> None:
+    rng = np.random.default_rng(0)
+    for rows, off in ((90, 0.0), (90, 0.1), (600, 0.03)):
+        p = np.repeat(np.linspace(0.15, 0.85, 15), rows // 15) + rng.normal(scale=1e-6, size=rows // 15 * 15)
+        draws = rng.random((4000, len(p))) < p + off
+        found = [metrics.square_error_of_calibration(y.astype(float), p) for y in draws]
+        error = np.std(found) / np.sqrt(len(found))
+        assert abs(np.mean(found) - off**2) < 4 * error  # in closed form it is the square of what was added
+        if not off:
+            assert metrics.ece(draws[0].astype(float), p) > 0.05  # where the plain one sees an error
+
+
+def test_the_squared_error_of_calibration_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(1)
+    p = rng.random(150)
+    y = (rng.random(150) < p**2).astype(float)
+    bins = np.split(np.argsort(p), 15)
+    parts = [(y[b].mean() - p[b].mean()) ** 2 - np.var(y[b], ddof=1) / len(b) for b in bins]
+    assert metrics.square_error_of_calibration(y, p) == pytest.approx(np.mean(parts), rel=1e-9)
+    assert metrics.square_error_of_calibration(y[:10], p[:10]) is None
+
+
 def test_ece_by_chance_is_what_perfect_predictions_get() -> None:
     _, p, _, _ = rows(ties=False)
     rng = np.random.default_rng(5)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Union
 
 from pydantic import Field, model_validator
 
-from towerspec.ir.builder import Scope, Value
-from towerspec.ir.primitives import Clamp
+from towerspec.ir.builder import Scope, Value, glorot
+from towerspec.ir.primitives import Clamp, Linear
 from towerspec.layers.base import Kind, fail
 
 
@@ -25,19 +26,41 @@ class Head(Kind):
         return 1
 
     def lower(self, b: Scope, h: Value) -> Value:
-        """The raw logit, `[width]` a row."""
-        return b.linear(h, self.width())
+        """The raw logit, `[width]` a row, from the tower's last value."""
+        raise NotImplementedError(f"head kind {self.kind!r} has no lower")
 
     def link(self, z: Value) -> Value:
         """The prediction from the logit."""
         return z
 
 
+class Line(Head):
+    """The base of the kinds whose logit is a linear map of the tower's last value.
+
+    With `shared` its weights are `W + W_surface`, where `W` is that of all surfaces and `W_surface` begins at 0: what a
+    surface's few rows say is drawn to what all rows say, the more under `weight_decay`. Evgeniou & Pontil 2004,
+    doi:10.1145/1014052.1014067; as features, Daume 2007, arXiv:0907.1815. A compile adds them up.
+    """
+
+    shared: bool = Field(False, description="whether surfaces whose heads have this name and this share their weights")
+
+    def lower(self, b: Scope, h: Value) -> Value:
+        """The raw logit, `[width]` a row."""
+        if not self.shared:
+            return b.linear(h, self.width())
+        name = b.path.rsplit(".", 1)[-1]
+        everyone = replace(b, path=f"heads.{name}", owner=None)
+        shape = (self.width(), h.width)
+        weight = b.use(everyone.param("weight", shape, glorot(h.width, self.width()))) + b.param("weight", shape)
+        bias = b.use(everyone.param("bias", shape[:1])) + b.param("bias", shape[:1])
+        return b.op(Linear(), h, weight, bias, hint="linear")
+
+
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 _KEPT = "the share of the negative rows that the log still holds; logits are learned as of all rows"
 
 
-class Binary(Head):
+class Binary(Line):
     """Whether something happens: a logit, and its sigmoid as the probability.
 
     Where a log was thinned out by dropping negative rows, `negatives_kept` corrects for it: the loss adds
@@ -56,7 +79,7 @@ class Binary(Head):
         return z.sigmoid()
 
 
-class Regression(Head):
+class Regression(Line):
     """A number, as it is."""
 
     kind = "regression"
@@ -64,7 +87,7 @@ class Regression(Head):
     example = "head rating : regression"
 
 
-class Count(Head):
+class Count(Line):
     """How often something happens: the log of a Poisson rate, and the rate. Cameron & Trivedi 2013, chapter 3."""
 
     kind = "count"
@@ -75,7 +98,7 @@ class Count(Head):
         return z.scope.op(Clamp(high=30.0), z).apply("exp")
 
 
-class Multiclass(Head):
+class Multiclass(Line):
     """One of several classes: a logit each, and their softmax as the probabilities."""
 
     kind = "multiclass"

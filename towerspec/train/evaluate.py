@@ -107,6 +107,8 @@ def of_head(parts: Sequence[Scores], times: int, seed: int) -> dict[str, Any]:
     if isinstance(after, Probability):
         out["positives"] = int(held.labels.sum())
         out["ece_by_chance"] = metrics.ece_by_chance(held.predictions)
+        if (held.weights == 1).all():  # it is of rows, and not of weights
+            out["calibration_error"] = {n: metrics.calibration_error(r.labels, r.predictions) for n, r in rows.items()}
         out["reliability"] = {name: reliability(labelled, times, seed) for name, labelled in rows.items()}
         if after.groups is not None:
             out["one_class_requests"] = after.groups.left_out
