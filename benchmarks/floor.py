@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from towerspec.emit.helpers import gains
 from towerspec.ir.cost import graph_cost
 from towerspec.ir.graph import Graph
-from towerspec.ir.primitives import Embed, Linear
+from towerspec.ir.primitives import Embed, EmbedBag, Linear, LinearPacked
 from towerspec.ir.types import Level
 
 RATED_ROWS = 256  # candidates with which the rate of products is measured: enough for a machine's best
@@ -43,7 +44,7 @@ class Floor:
     def products(self) -> list[Product]:
         found = []
         for op in self.graph.ops:
-            if isinstance(op.prim, Linear) and op.type.level > Level.CONSTANT:
+            if isinstance(op.prim, (Linear, LinearPacked)) and op.type.level > Level.CONSTANT:
                 out = op.type.shape[-1]
                 wide = self.graph.by_id[op.inputs[0]].type.shape[-1]
                 found.append(Product(op.type.level, op.type.numel // out, wide, out))
@@ -60,8 +61,10 @@ class Floor:
         for p in self.products:
             total += 4 * (p.wide * p.out + p.at(requests, candidates) * (p.wide + p.out))
         for op in self.graph.ops:
-            if isinstance(op.prim, Embed):
-                total += op.type.bytes * (requests if op.type.level == Level.REQUEST else candidates)
+            if isinstance(op.prim, (Embed, EmbedBag)):
+                ids, table = self.graph.types(op)
+                rows = requests if op.type.level == Level.REQUEST else candidates
+                total += rows * ids.numel * 4 * table.shape[1]
         return total
 
     def milliseconds(self, requests: int, candidates: int, gflops: float, gigabytes: float) -> float:
@@ -69,11 +72,13 @@ class Floor:
         flops, size = self.flops(requests, candidates), self.bytes(requests, candidates)
         return 1000 * (flops / (gflops * 1e9) + size / (gigabytes * 1e9))
 
-    def chain(self, requests: int, candidates: int, packed: bool = False) -> tuple[Callable[[], None], int]:
+    def chain(self, requests: int, candidates: int, packed: bool | None = None) -> tuple[Callable[[], None], int]:
         """All products of a call, one after another on inputs that are there already, and their FLOPs.
 
-        `packed` lays the weights out for oneDNN beforehand, as Inductor does; the floor takes the faster of the two.
+        `packed` lays the weights out for oneDNN beforehand, as loading a graph does where this CPU gains by it; the
+        floor takes the faster of the two.
         """
+        packed = gains(torch.empty(0)) if packed is None else packed
         steps, flops = [], 0
         for p in self.products:
             rows = p.at(requests, candidates)

@@ -122,7 +122,7 @@ class Worker:
         total = requests * candidates
         calls = self.calls(requests, candidates)
         calls[PRODUCTS], own_flops = self.floor.chain(requests, total)
-        calls["rate"], flops = self.floor.chain(1, RATED_ROWS)
+        calls["rate"], flops = self.floor.chain(1, RATED_ROWS, packed=False)
         calls["packed rate"], _ = self.floor.chain(1, RATED_ROWS, packed=True)
         calls["copy"], copied = copying()
         times = interleave(calls, torch.get_num_threads(), self.plan.rounds, self.plan.seconds)
