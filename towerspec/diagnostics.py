@@ -223,10 +223,10 @@ def render(d: Diagnostic) -> str:
     spans = [span for span in (d.span, *(label.span for label in d.labels)) if span]
     gutter = max((len(str(span.line)) for span in spans), default=1)
     if d.span:
-        out += [f"{' ' * gutter}--> {d.span}", *_snippet(d.span, gutter, "^", d.label)]
+        out += [f"{' ' * gutter}--> {_printable(str(d.span))}", *_snippet(d.span, gutter, "^", d.label)]
     for label in d.labels:
         if not d.span or label.span.source.path != d.span.source.path:
-            out.append(f"{' ' * gutter}::: {label.span}")
+            out.append(f"{' ' * gutter}::: {_printable(str(label.span))}")
         out += _snippet(label.span, gutter, "-", label.message)
     pad = " " * gutter
     out += [f"{pad} = note: {_printable(note)}" for note in d.notes]
@@ -236,7 +236,7 @@ def render(d: Diagnostic) -> str:
 
 def render_concise(d: Diagnostic) -> str:
     """One line: place, severity, code, message."""
-    place = f"{d.span}: " if d.span else ""
+    place = f"{_printable(str(d.span))}: " if d.span else ""
     return f"{place}{d.severity}[{d.code}]: {_printable(d.message)}"
 
 

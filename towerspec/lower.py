@@ -15,6 +15,7 @@ from towerspec.check.model import (
     BranchDef,
     CalibrateDef,
     FeatureDef,
+    FuseDef,
     HeadDef,
     Model,
     Node,
@@ -23,7 +24,7 @@ from towerspec.check.model import (
     SurfaceDef,
 )
 from towerspec.diagnostics import Label, Report, Span
-from towerspec.ir.builder import Builder, InterferenceError, Scope, Sequence, Value
+from towerspec.ir.builder import Builder, InterferenceError, NamesakeError, Scope, Sequence, Value
 from towerspec.ir.graph import Graph, Output
 from towerspec.ir.primitives import Hash, Ids, Input, Merge, Present
 from towerspec.ir.types import ShapeError
@@ -32,6 +33,8 @@ from towerspec.layers.basic import dense
 from towerspec.layers.calibrators import Cells, Identity
 from towerspec.layers.features import Coded, default_for, table_param
 from towerspec.layers.heads import Product
+
+_CODES = {InterferenceError: "T407", NamesakeError: "T210"}  # of what a layer's lowering raises, other than T305
 
 
 @dataclass
@@ -208,7 +211,7 @@ class _Surface:
         )
 
     def _failed(self, node: Node, error: ShapeError) -> None:
-        at, code = getattr(error, "at", None), "T407" if isinstance(error, InterferenceError) else "T305"
+        at, code = getattr(error, "at", None), _CODES.get(type(error), "T305")
         span, label = node.span, ""
         if isinstance(at, int) and at < len(node.inputs):
             span, label = node.inputs[at].span, "this input"
@@ -229,9 +232,9 @@ class _Surface:
                 h = dense(
                     layer, layer.use(h), params.layers[depth - 1], "", params.activation, params.norm, params.dropout
                 )
-            for index, fuse in enumerate(path.fuses):
+            for fuse, key in path.fuse_keys():
                 if fuse.after == depth:
-                    fused = self._fuse(fuse, index, scope, h)
+                    fused = self._fuse(fuse, replace(scope, path=key, span=fuse.span), h)
                     if fused is None:
                         return None
                     h = fused
@@ -239,7 +242,7 @@ class _Surface:
         for head in sorted(
             path.heads, key=lambda head: isinstance(head.kind, Product)
         ):  # a product comes after its parts
-            made = self._head(head, replace(scope, path=f"{path.key}.{head.name}", span=head.span), h)
+            made = self._head(head, replace(scope, path=path.head_key(head), span=head.span), h)
             if made is not None:
                 found[head.name] = (head.kind.kind, *made)
         if path.branch:
@@ -249,13 +252,7 @@ class _Surface:
             found.update(arms)
         return found
 
-    def _fuse(self, fuse, index: int, scope: Scope, h: Value) -> Value | None:  # type: ignore[no-untyped-def]
-        name = fuse.value.key.rsplit(".", 1)[-1]
-        inner = replace(
-            scope,
-            path=f"{scope.path}.fuse_{name}" + (f"_{fuse.after}" if self._twice(fuse, scope) else ""),
-            span=fuse.span,
-        )
+    def _fuse(self, fuse: FuseDef, inner: Scope, h: Value) -> Value | None:
         x = self.operand(fuse.value, inner)
         if x is None:
             return None
@@ -263,7 +260,7 @@ class _Surface:
         if isinstance(x, Sequence) and takes == "Value":
             self.report.error(
                 "T304",
-                f"fusion `{fuse.fusion.kind}` takes a vector, and `{name}` is a sequence",
+                f"fusion `{fuse.fusion.kind}` takes a vector, and `{fuse.value.span.text}` is a sequence",
                 fuse.value.span,
                 "a sequence",
                 help="pool it first, or fuse it with `attention`",
@@ -276,10 +273,6 @@ class _Surface:
                 "T305", _of(f"fusion `{fuse.fusion.kind}`", error), fuse.span, help=getattr(error, "help", None)
             )
             return None
-
-    def _twice(self, fuse, scope: Scope) -> bool:  # type: ignore[no-untyped-def]
-        paths = [p for p in self.surface.tower.walk() if p.key == scope.path]
-        return any(sum(f.value.key == fuse.value.key for f in p.fuses) > 1 for p in paths)
 
     def _head(self, head: HeadDef, scope: Scope, h: Value) -> tuple[Value, Value] | None:
         if isinstance(head.kind, Product):

@@ -103,16 +103,16 @@ class Home(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         n = item.size(0)
         request = row_map(country.size(0), n, candidates_per_request, country)
-        # features.item  (quickstart.tower:11: item       : category { table: items })
+        # features.item  (item : category { table: items })
         item_value_ids = row_ids(item, 10000, 10000, 10001)  # [N]
         item_value = F.embedding(item_value_ids, self.tables.items.weight)  # [N, 16]
-        # features.history  (quickstart.tower:7: history : sequence { of: items, length: 20 })
+        # features.history  (history : sequence { of: items, length: 20 })
         history_value_ids = row_ids(history, 10000, 10000, 10001)  # [R, 20]
         history_value_embed = F.embedding(history_value_ids, self.tables.items.weight)  # [R, 20, 16]
         history_value_embed_expand = expand(history_value_embed, n, request)  # [N, 20, 16]
         history_value_mask = history >= 0  # [R, 20]
         history_value = expand(history_value_mask, n, request)  # [N, 20]
-        # trunk.interest  (quickstart.tower:16: interest = din(item, history, hidden: [32]))
+        # trunk.interest  (interest = din(item, history, hidden: [32]))
         interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
         interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
         interest_linear_target = F.linear(
@@ -141,11 +141,11 @@ class Home(nn.Module):
         interest_reshape_4 = interest_mask_fill.reshape([-1, 1, 20])  # [N, 1, 20]
         interest_matmul = torch.matmul(interest_reshape_4, history_value_embed_expand)  # [N, 1, 16]
         interest = interest_matmul.reshape([-1, 16])  # [N, 16]
-        # features.country  (quickstart.tower:6: country : category { rows: 200, dim: 8 })
+        # features.country  (country : category { rows: 200, dim: 8 })
         country_value_ids = row_ids(country, 200, 200, 201)  # [R]
         country_value_embed = F.embedding(country_value_ids, self.features.country.weight)  # [R, 8]
         country_value = expand(country_value_embed, n, request)  # [N, 8]
-        # features.popularity  (quickstart.tower:12: popularity : number   { transform: log1p, normalize: standard })
+        # features.popularity  (popularity : number { transform: log1p, normalize: standard })
         popularity_value_reshape = popularity.reshape([-1, 1])  # [N, 1]
         popularity_value_abs = torch.abs(popularity_value_reshape)  # [N, 1]
         popularity_value_log1p = torch.log1p(popularity_value_abs)  # [N, 1]
@@ -156,9 +156,9 @@ class Home(nn.Module):
         popularity_value = popularity_value_sub.div_(self.features.popularity.std)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
-        # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
+        # trunk.shared.cross.concat  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [6…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
-        # trunk.shared.cross  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), expert…
+        # trunk.shared.cross  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64]))
         cross_linear_0 = F.linear(concat, self.trunk.shared.cross[0].weight, self.trunk.shared.cross[0].bias)  # [N, 41]
         cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0, out=cross_linear_0)  # [N, 41]
         cross_linear_1 = F.linear(
@@ -167,7 +167,7 @@ class Home(nn.Module):
             self.trunk.shared.cross[1].bias,
         )  # [N, 41]
         cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1, out=cross_linear_1)  # [N, 41]
-        # trunk.shared  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3,…
+        # trunk.shared  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64]))
         shared_linear_expert_0_0_joined = F.linear(
             cross,
             self.folded.trunk_shared_linear_expert_0_0_joined_weight,
@@ -185,14 +185,14 @@ class Home(nn.Module):
         shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_reshape_2_5 = shared_softmax[..., 2:3]  # [N, 1]
         shared = shared_reshape_2_4.addcmul_(shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
-        # surfaces.home.tower.layers.0  (quickstart.tower:21: tower {)
+        # surfaces.home.tower.layers.0  (tower {)
         layer_0_linear = F.linear(
             shared,
             self.surfaces.home.tower.layers[0].weight,
             self.surfaces.home.tower.layers[0].bias,
         )  # [N, 32]
         layer_0 = torch.relu_(layer_0_linear)  # [N, 32]
-        # surfaces.home.tower.click  (quickstart.tower:23: head click : binary)
+        # surfaces.home.tower.click  (head click : binary)
         click_linear_joined = F.linear(
             layer_0,
             self.folded.surfaces_home_tower_click_linear_joined_weight,
@@ -201,7 +201,7 @@ class Home(nn.Module):
         click_linear_joined_sigmoid = torch.sigmoid_(click_linear_joined)  # [N, 2]
         click_linear_part = click_linear_joined_sigmoid[..., 0:1]  # [N, 1]
         click = click_linear_part.reshape([-1])  # [N]
-        # surfaces.home.tower.save  (quickstart.tower:24: head save  : binary)
+        # surfaces.home.tower.save  (head save : binary)
         save_linear_part = click_linear_joined_sigmoid[..., 1:2]  # [N, 1]
         save = save_linear_part.reshape([-1])  # [N]
         return click, save

@@ -161,7 +161,7 @@ class TrunkInterest(Part):
 
 
 # features.popularity
-# quickstart.tower:12: popularity : number   { transform: log1p, normalize: standard }
+# quickstart.tower:12: popularity : number { transform: log1p, normalize: standard }
 class FeaturesPopularity(Part):
     def __init__(self) -> None:
         super().__init__(
@@ -182,7 +182,7 @@ class FeaturesPopularity(Part):
 
 
 # trunk.shared.cross
-# quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64])
+# quickstart.tower:17: shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64])
 class TrunkSharedCross(nn.ModuleList):
     def __init__(self) -> None:
         super().__init__([
@@ -201,7 +201,7 @@ class TrunkSharedCross(nn.ModuleList):
 
 
 # trunk.shared
-# quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64])
+# quickstart.tower:17: shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64])
 class TrunkShared(Part):
     def __init__(self) -> None:
         super().__init__(
@@ -242,7 +242,7 @@ class TrunkShared(Part):
         shared = torch.stack([relu, relu_2, relu_3], -2)  # [N, 3, 64]
         return shared
 
-    def for_home(self, cross: Tensor, shared: Tensor) -> Tensor:
+    def _for_home(self, cross: Tensor, shared: Tensor) -> Tensor:
         linear_gate = F.linear(cross, self.gate.home.weight)  # [N, 3]
         softmax = torch.softmax(linear_gate, -1)  # [N, 3]
         reshape = softmax.reshape([-1, 1, 3])  # [N, 1, 3]
@@ -250,7 +250,7 @@ class TrunkShared(Part):
         shared_2 = matmul.reshape([-1, 64])  # [N, 64]
         return shared_2
 
-    def for_search(self, cross: Tensor, shared: Tensor) -> Tensor:
+    def _for_search(self, cross: Tensor, shared: Tensor) -> Tensor:
         linear_gate = F.linear(cross, self.gate.search.weight)  # [N, 3]
         softmax = torch.softmax(linear_gate, -1)  # [N, 3]
         reshape = softmax.reshape([-1, 1, 3])  # [N, 1, 3]
@@ -286,7 +286,7 @@ class SurfacesHomeTowerClick(Part):
 
 
 # surfaces.home.tower.save
-# quickstart.tower:24: head save  : binary
+# quickstart.tower:24: head save : binary
 class SurfacesHomeTowerSave(Part):
     def __init__(self) -> None:
         super().__init__(weight=tensor([1, 32], "uniform", 0.4264014327112209), bias=tensor([1], "zeros"))
@@ -343,9 +343,9 @@ class SurfacesSearchTowerLayers0(Part):
         return layer_0
 
 
-# surfaces.search.tower.fuse_intent
+# surfaces.search.tower.fuse_intent_after_1_gate
 # quickstart.tower:35: fuse intent after 1 with gate
-class SurfacesSearchTowerFuseIntent(Part):
+class SurfacesSearchTowerFuseIntentAfter1Gate(Part):
     def __init__(self) -> None:
         super().__init__(
             gate=Part(weight=tensor([64, 96], "uniform", 0.19364916731037085), bias=tensor([64], "zeros")),
@@ -358,8 +358,8 @@ class SurfacesSearchTowerFuseIntent(Part):
         sigmoid = torch.sigmoid(linear_gate)  # [N, 64]
         linear_value = F.linear(intent, self.value.weight, self.value.bias)  # [N, 64]
         mul = sigmoid * linear_value  # [N, 64]
-        fuse_intent = layer_0 + mul  # [N, 64]
-        return fuse_intent
+        fuse_intent_after_1_gate = layer_0 + mul  # [N, 64]
+        return fuse_intent_after_1_gate
 
 
 # surfaces.search.tower.layers.1
@@ -368,8 +368,8 @@ class SurfacesSearchTowerLayers1(Part):
     def __init__(self) -> None:
         super().__init__(weight=tensor([32, 64], "uniform", 0.25), bias=tensor([32], "zeros"))
 
-    def forward(self, fuse_intent: Tensor) -> Tensor:
-        linear = F.linear(fuse_intent, self.weight, self.bias)  # [N, 32]
+    def forward(self, fuse_intent_after_1_gate: Tensor) -> Tensor:
+        linear = F.linear(fuse_intent_after_1_gate, self.weight, self.bias)  # [N, 32]
         layer_1 = F.relu(linear)  # [N, 32]
         return layer_1
 
@@ -429,7 +429,7 @@ class Quickstart(nn.Module):
                 intent=SurfacesSearchIntent(),
                 tower=Part(
                     layers=nn.ModuleList([SurfacesSearchTowerLayers0(), SurfacesSearchTowerLayers1()]),
-                    fuse_intent=SurfacesSearchTowerFuseIntent(),
+                    fuse_intent_after_1_gate=SurfacesSearchTowerFuseIntentAfter1Gate(),
                     click=SurfacesSearchTowerClick(),
                 ),
             ),
@@ -460,14 +460,14 @@ class Quickstart(nn.Module):
         history_value_ids = row_ids(history_value_expand, 10000, 10000, 10001)  # [N, 20]
         history_value_embed = F.embedding(history_value_ids, self.tables.items.weight)  # [N, 20, 16]
         history_value = history_value_expand >= 0  # [N, 20]
-        # features.item  (quickstart.tower:11: item       : category { table: items })
+        # features.item  (quickstart.tower:11: item : category { table: items })
         item_value_ids = row_ids(item, 10000, 10000, 10001)  # [N]
         item_value = F.embedding(item_value_ids, self.tables.items.weight)  # [N, 16]
         interest = self.trunk.interest(item_value, history_value_embed, history_value)  # [N, 16]
         popularity_value = self.features.popularity(popularity)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
-        # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
+        # trunk.shared.cross.concat  (quickstart.tower:17: shared = mmoe(cross(concat(request, candidate, interest)), e…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         cross = self.trunk.shared.cross(concat)  # [N, 41]
         shared = self.trunk.shared(cross)  # [N, 3, 64]
@@ -478,29 +478,29 @@ class Quickstart(nn.Module):
         out["save.logit"] = unset(cross, n, [])
         rows = rows_with(surface, [0])
         if some(rows):
-            part_0, part_1, part_2, part_3 = self._own_home(
+            _part_0, _part_1, _part_2, _part_3 = self._own_home(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
                 cross[rows],
                 shared[rows],
             )
-            out["click"] = out["click"].index_copy(0, rows, part_0)
-            out["click.logit"] = out["click.logit"].index_copy(0, rows, part_1)
-            out["save"] = out["save"].index_copy(0, rows, part_2)
-            out["save.logit"] = out["save.logit"].index_copy(0, rows, part_3)
+            out["click"] = out["click"].index_copy(0, rows, _part_0)
+            out["click.logit"] = out["click.logit"].index_copy(0, rows, _part_1)
+            out["save"] = out["save"].index_copy(0, rows, _part_2)
+            out["save.logit"] = out["save.logit"].index_copy(0, rows, _part_3)
         # surface search
         rows = rows_with(surface, [1])
         if some(rows):
             asking = rows_with(asked, [1])
-            part_0, part_1 = self._own_search(
+            _part_0, _part_1 = self._own_search(
                 rows.numel(),
                 torch.searchsorted(asking, request[rows]),
                 cross[rows],
                 shared[rows],
                 features["query"][asking],
             )
-            out["click"] = out["click"].index_copy(0, rows, part_0)
-            out["click.logit"] = out["click.logit"].index_copy(0, rows, part_1)
+            out["click"] = out["click"].index_copy(0, rows, _part_0)
+            out["click.logit"] = out["click.logit"].index_copy(0, rows, _part_1)
         return out
 
     @torch.jit.export
@@ -521,14 +521,14 @@ class Quickstart(nn.Module):
         history_value_ids = row_ids(history_value_expand, 10000, 10000, 10001)  # [N, 20]
         history_value_embed = F.embedding(history_value_ids, self.tables.items.weight)  # [N, 20, 16]
         history_value = history_value_expand >= 0  # [N, 20]
-        # features.item  (quickstart.tower:11: item       : category { table: items })
+        # features.item  (quickstart.tower:11: item : category { table: items })
         item_value_ids = row_ids(item, 10000, 10000, 10001)  # [N]
         item_value = F.embedding(item_value_ids, self.tables.items.weight)  # [N, 16]
         interest = self.trunk.interest(item_value, history_value_embed, history_value)  # [N, 16]
         popularity_value = self.features.popularity(popularity)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
-        # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
+        # trunk.shared.cross.concat  (quickstart.tower:17: shared = mmoe(cross(concat(request, candidate, interest)), e…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         cross = self.trunk.shared.cross(concat)  # [N, 41]
         shared = self.trunk.shared(cross)  # [N, 3, 64]
@@ -554,14 +554,14 @@ class Quickstart(nn.Module):
         history_value_ids = row_ids(history_value_expand, 10000, 10000, 10001)  # [N, 20]
         history_value_embed = F.embedding(history_value_ids, self.tables.items.weight)  # [N, 20, 16]
         history_value = history_value_expand >= 0  # [N, 20]
-        # features.item  (quickstart.tower:11: item       : category { table: items })
+        # features.item  (quickstart.tower:11: item : category { table: items })
         item_value_ids = row_ids(item, 10000, 10000, 10001)  # [N]
         item_value = F.embedding(item_value_ids, self.tables.items.weight)  # [N, 16]
         interest = self.trunk.interest(item_value, history_value_embed, history_value)  # [N, 16]
         popularity_value = self.features.popularity(popularity)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
-        # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
+        # trunk.shared.cross.concat  (quickstart.tower:17: shared = mmoe(cross(concat(request, candidate, interest)), e…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
         cross = self.trunk.shared.cross(concat)  # [N, 41]
         shared = self.trunk.shared(cross)  # [N, 3, 64]
@@ -575,7 +575,7 @@ class Quickstart(nn.Module):
         cross: Tensor,
         shared: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        shared_2 = self.trunk.shared.for_home(cross, shared)  # [N, 64]
+        shared_2 = self.trunk.shared._for_home(cross, shared)  # [N, 64]
         layer_0 = self.surfaces.home.tower.layers[0](shared_2)  # [N, 32]
         click_logit, click = self.surfaces.home.tower.click(layer_0)  # [N], [N]
         save_logit, save = self.surfaces.home.tower.save(layer_0)  # [N], [N]
@@ -590,11 +590,11 @@ class Quickstart(nn.Module):
         query: Tensor,
     ) -> tuple[Tensor, Tensor]:
         query_2 = self.surfaces.search.query(query, n, request)  # [N, 16]
-        shared_2 = self.trunk.shared.for_search(cross, shared)  # [N, 64]
+        shared_2 = self.trunk.shared._for_search(cross, shared)  # [N, 64]
         intent = self.surfaces.search.intent(query_2)  # [N, 32]
         layer_0 = self.surfaces.search.tower.layers[0](shared_2)  # [N, 64]
-        fuse_intent = self.surfaces.search.tower.fuse_intent(layer_0, intent)  # [N, 64]
-        layer_1 = self.surfaces.search.tower.layers[1](fuse_intent)  # [N, 32]
+        fuse_intent_after_1_gate = self.surfaces.search.tower.fuse_intent_after_1_gate(layer_0, intent)  # [N, 64]
+        layer_1 = self.surfaces.search.tower.layers[1](fuse_intent_after_1_gate)  # [N, 32]
         click_linear, click_logit = self.surfaces.search.tower.click(layer_1)  # [N, 1], [N]
         click = self.surfaces.search.tower.click.calibrate(click_linear)  # [N]
         return click, click_logit

@@ -75,13 +75,13 @@ class Search(nn.Module):
             trunk_interest_slice_4=tensor([32, 16]),
             trunk_interest_add=tensor([32, 16]),
             trunk_interest_sub=tensor([32, 16]),
-            surfaces_search_tower_fuse_intent_linear_gate_columns2=tensor([64, 64]),
+            surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_columns2=tensor([64, 64]),
             surfaces_search_tower_click_calibrate_mul_constant2=tensor([1, 32]),
             surfaces_search_tower_click_calibrate_add_constant=tensor([1]),
             trunk_shared_linear_expert_0_0_joined_weight=tensor([192, 41]),
             trunk_shared_linear_expert_0_0_joined_bias=tensor([192]),
-            surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight=tensor([128, 32]),
-            surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias=tensor([128]),
+            surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_request_joined_weight=tensor([128, 32]),
+            surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_request_joined_bias=tensor([128]),
             surfaces_search_query_weight_zeroed=tensor([5002, 16]),
         )
         self.trunk = Part(
@@ -121,16 +121,16 @@ class Search(nn.Module):
     ) -> tuple[Tensor]:
         n = item.size(0)
         request = row_map(country.size(0), n, candidates_per_request, country)
-        # features.item  (quickstart.tower:11: item       : category { table: items })
+        # features.item  (item : category { table: items })
         item_value_ids = row_ids(item, 10000, 10000, 10001)  # [N]
         item_value = F.embedding(item_value_ids, self.tables.items.weight)  # [N, 16]
-        # features.history  (quickstart.tower:7: history : sequence { of: items, length: 20 })
+        # features.history  (history : sequence { of: items, length: 20 })
         history_value_ids = row_ids(history, 10000, 10000, 10001)  # [R, 20]
         history_value_embed = F.embedding(history_value_ids, self.tables.items.weight)  # [R, 20, 16]
         history_value_embed_expand = expand(history_value_embed, n, request)  # [N, 20, 16]
         history_value_mask = history >= 0  # [R, 20]
         history_value = expand(history_value_mask, n, request)  # [N, 20]
-        # trunk.interest  (quickstart.tower:16: interest = din(item, history, hidden: [32]))
+        # trunk.interest  (interest = din(item, history, hidden: [32]))
         interest_linear_history = F.linear(history_value_embed, self.folded.trunk_interest_sub)  # [R, 20, 32]
         interest_linear_history_expand = expand(interest_linear_history, n, request)  # [N, 20, 32]
         interest_linear_target = F.linear(
@@ -159,11 +159,11 @@ class Search(nn.Module):
         interest_reshape_4 = interest_mask_fill.reshape([-1, 1, 20])  # [N, 1, 20]
         interest_matmul = torch.matmul(interest_reshape_4, history_value_embed_expand)  # [N, 1, 16]
         interest = interest_matmul.reshape([-1, 16])  # [N, 16]
-        # features.country  (quickstart.tower:6: country : category { rows: 200, dim: 8 })
+        # features.country  (country : category { rows: 200, dim: 8 })
         country_value_ids = row_ids(country, 200, 200, 201)  # [R]
         country_value_embed = F.embedding(country_value_ids, self.features.country.weight)  # [R, 8]
         country_value = expand(country_value_embed, n, request)  # [N, 8]
-        # features.popularity  (quickstart.tower:12: popularity : number   { transform: log1p, normalize: standard })
+        # features.popularity  (popularity : number { transform: log1p, normalize: standard })
         popularity_value_reshape = popularity.reshape([-1, 1])  # [N, 1]
         popularity_value_abs = torch.abs(popularity_value_reshape)  # [N, 1]
         popularity_value_log1p = torch.log1p(popularity_value_abs)  # [N, 1]
@@ -174,9 +174,9 @@ class Search(nn.Module):
         popularity_value = popularity_value_sub.div_(self.features.popularity.std)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, popularity_value], -1)  # [N, 17]
-        # trunk.shared.cross.concat  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)),…
+        # trunk.shared.cross.concat  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [6…
         concat = torch.cat([country_value, candidate_group, interest], -1)  # [N, 41]
-        # trunk.shared.cross  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), expert…
+        # trunk.shared.cross  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64]))
         cross_linear_0 = F.linear(concat, self.trunk.shared.cross[0].weight, self.trunk.shared.cross[0].bias)  # [N, 41]
         cross_add_mul_add = torch.addcmul(concat, concat, cross_linear_0, out=cross_linear_0)  # [N, 41]
         cross_linear_1 = F.linear(
@@ -185,7 +185,7 @@ class Search(nn.Module):
             self.trunk.shared.cross[1].bias,
         )  # [N, 41]
         cross = torch.addcmul(cross_add_mul_add, concat, cross_linear_1, out=cross_linear_1)  # [N, 41]
-        # trunk.shared  (quickstart.tower:17: shared   = mmoe(cross(concat(request, candidate, interest)), experts: 3,…
+        # trunk.shared  (shared = mmoe(cross(concat(request, candidate, interest)), experts: 3, hidden: [64]))
         shared_linear_expert_0_0_joined = F.linear(
             cross,
             self.folded.trunk_shared_linear_expert_0_0_joined_weight,
@@ -203,53 +203,67 @@ class Search(nn.Module):
         shared_linear_expert_2_0_part = shared_linear_expert_0_0_joined_relu[..., 128:192]  # [N, 64]
         shared_reshape_2_5 = shared_softmax[..., 2:3]  # [N, 1]
         shared = shared_reshape_2_4.addcmul_(shared_reshape_2_5, shared_linear_expert_2_0_part)  # [N, 64]
-        # surfaces.search.query  (quickstart.tower:30: query : bag { rows: 5000, dim: 16 })
+        # surfaces.search.query  (query : bag { rows: 5000, dim: 16 })
         query_ids = row_ids(query, 5000, 5000, 5001)  # [R, 16]
         query_2 = bag_mean(query_ids, self.folded.surfaces_search_query_weight_zeroed, 5001)  # [R, 16]
-        # surfaces.search.intent  (quickstart.tower:32: intent = mlp(query, hidden: [32]))
+        # surfaces.search.intent  (intent = mlp(query, hidden: [32]))
         intent_linear_0 = F.linear(
             query_2,
             self.surfaces.search.intent[0].weight,
             self.surfaces.search.intent[0].bias,
         )  # [R, 32]
         intent = torch.relu_(intent_linear_0)  # [R, 32]
-        # surfaces.search.tower.layers.0  (quickstart.tower:33: tower {)
+        # surfaces.search.tower.layers.0  (tower {)
         layer_0_linear = F.linear(
             shared,
             self.surfaces.search.tower.layers[0].weight,
             self.surfaces.search.tower.layers[0].bias,
         )  # [N, 64]
         layer_0 = torch.relu_(layer_0_linear)  # [N, 64]
-        # surfaces.search.tower.fuse_intent  (quickstart.tower:35: fuse intent after 1 with gate)
-        fuse_intent_linear_gate_request_joined = F.linear(
+        # surfaces.search.tower.fuse_intent_after_1_gate  (fuse intent after 1 with gate)
+        fuse_intent_after_1_gate_linear_gate_request_joined = F.linear(
             intent,
-            self.folded.surfaces_search_tower_fuse_intent_linear_gate_request_joined_weight,
-            self.folded.surfaces_search_tower_fuse_intent_linear_gate_request_joined_bias,
+            self.folded.surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_request_joined_weight,
+            self.folded.surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_request_joined_bias,
         )  # [R, 128]
-        fuse_intent_linear_gate_request_part = fuse_intent_linear_gate_request_joined[..., 0:64]  # [R, 64]
-        fuse_intent_linear_gate_bias = expand(fuse_intent_linear_gate_request_part, n, request)  # [N, 64]
-        fuse_intent_linear_gate_split = torch.addmm(
-            fuse_intent_linear_gate_bias,
-            layer_0,
-            self.folded.surfaces_search_tower_fuse_intent_linear_gate_columns2.t(),
+        fuse_intent_after_1_gate_linear_gate_request_part = fuse_intent_after_1_gate_linear_gate_request_joined[
+            ...,
+            0:64,
+        ]  # [R, 64]
+        fuse_intent_after_1_gate_linear_gate_bias = expand(
+            fuse_intent_after_1_gate_linear_gate_request_part,
+            n,
+            request,
         )  # [N, 64]
-        fuse_intent_sigmoid = torch.sigmoid_(fuse_intent_linear_gate_split)  # [N, 64]
-        fuse_intent_linear_value_part = fuse_intent_linear_gate_request_joined[..., 64:128]  # [R, 64]
-        fuse_intent_linear_value_expand = expand(fuse_intent_linear_value_part, n, request)  # [N, 64]
-        fuse_intent = torch.addcmul(
+        fuse_intent_after_1_gate_linear_gate_split = torch.addmm(
+            fuse_intent_after_1_gate_linear_gate_bias,
             layer_0,
-            fuse_intent_sigmoid,
-            fuse_intent_linear_value_expand,
-            out=fuse_intent_sigmoid,
+            self.folded.surfaces_search_tower_fuse_intent_after_1_gate_linear_gate_columns2.t(),
         )  # [N, 64]
-        # surfaces.search.tower.layers.1  (quickstart.tower:33: tower {)
+        fuse_intent_after_1_gate_sigmoid = torch.sigmoid_(fuse_intent_after_1_gate_linear_gate_split)  # [N, 64]
+        fuse_intent_after_1_gate_linear_value_part = fuse_intent_after_1_gate_linear_gate_request_joined[
+            ...,
+            64:128,
+        ]  # [R, 64]
+        fuse_intent_after_1_gate_linear_value_expand = expand(
+            fuse_intent_after_1_gate_linear_value_part,
+            n,
+            request,
+        )  # [N, 64]
+        fuse_intent_after_1_gate = torch.addcmul(
+            layer_0,
+            fuse_intent_after_1_gate_sigmoid,
+            fuse_intent_after_1_gate_linear_value_expand,
+            out=fuse_intent_after_1_gate_sigmoid,
+        )  # [N, 64]
+        # surfaces.search.tower.layers.1  (tower {)
         layer_1_linear = F.linear(
-            fuse_intent,
+            fuse_intent_after_1_gate,
             self.surfaces.search.tower.layers[1].weight,
             self.surfaces.search.tower.layers[1].bias,
         )  # [N, 32]
         layer_1 = torch.relu_(layer_1_linear)  # [N, 32]
-        # surfaces.search.tower.click.calibrate  (quickstart.tower:38: calibrate click with platt)
+        # surfaces.search.tower.click.calibrate  (calibrate click with platt)
         calibrate_add_folded = F.linear(
             layer_1,
             self.folded.surfaces_search_tower_click_calibrate_mul_constant2,

@@ -157,7 +157,7 @@ class Feed(nn.Module):
         n = item.size(0)
         r = layout.size(0)
         request = row_map(layout.size(0), n, candidates_per_request, layout)
-        # features.layout  (tree.tower:6: layout : category { values: [grid, closeup, video], dim: 4, on: [feed] })
+        # features.layout  (layout : category { values: [grid, closeup, video], dim: 4, on: [feed] })
         layout_value_expand = expand(layout, n, request)  # [N]
         layout_value_ids = row_ids(layout, 3, 3, 4)  # [R]
         layout_value = F.embedding(layout_value_ids, self.features.layout.weight)  # [R, 4]
@@ -165,74 +165,74 @@ class Feed(nn.Module):
         request_group_concat_repeat = repeat(self.features.words.absent, r)  # [R, 8]
         request_group_concat = torch.cat([layout_value, request_group_concat_repeat], -1)  # [R, 12]
         request_group = expand(request_group_concat, n, request)  # [N, 12]
-        # features.item  (tree.tower:11: item : category { rows: 100, dim: 8 })
+        # features.item  (item : category { rows: 100, dim: 8 })
         item_value_ids = row_ids(item, 100, 100, 101)  # [N]
         item_value = F.embedding(item_value_ids, self.features.item.weight)  # [N, 8]
-        # features.size  (tree.tower:12: size : number)
+        # features.size  (size : number)
         size_value_reshape = size.reshape([-1, 1])  # [N, 1]
         size_value = fill(size_value_reshape, self.features.size.mean)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
-        # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed.concat  (mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
-        # trunk.mixed  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed  (mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
         mixed = torch.relu_(mixed_linear_0)  # [N, 8]
-        # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
+        # trunk.shared  (shared = star(mixed, hidden: [8]))
         shared_linear_0 = F.linear(
             mixed,
             self.folded.trunk_shared_mul_feed,
             self.folded.trunk_shared_add_feed,
         )  # [N, 8]
         shared = torch.relu_(shared_linear_0)  # [N, 8]
-        # surfaces.feed.tower.layers.0  (tree.tower:21: tower {)
+        # surfaces.feed.tower.layers.0  (tower {)
         layer_0_linear = F.linear(
             shared,
             self.surfaces.feed.tower.layers[0].weight,
             self.surfaces.feed.tower.layers[0].bias,
         )  # [N, 8]
         layer_0 = torch.relu_(layer_0_linear)  # [N, 8]
-        # surfaces.feed.tower.layout  (tree.tower:23: branch by layout {)
+        # surfaces.feed.tower.layout  (branch by layout {)
         click = unset(layer_0, n, [])  # [N]
         watch = unset(layer_0, n, [])  # [N]
         rows = rows_with(layout_value_expand, [0])
         if rows.numel() == n:
-            part_0 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
-            click = part_0
+            _part_0 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
+            click = _part_0
         elif rows.numel() > 0:
-            part_0 = self._arm_feed_tower_layout_grid(
+            _part_0 = self._arm_feed_tower_layout_grid(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click = click.index_copy(0, rows, part_0)
+            click = click.index_copy(0, rows, _part_0)
         rows = rows_with(layout_value_expand, [1])
         if rows.numel() == n:
-            part_0, part_1 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
-            click = part_0
-            watch = part_1
+            _part_0, _part_1 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
+            click = _part_0
+            watch = _part_1
         elif rows.numel() > 0:
-            part_0, part_1 = self._arm_feed_tower_layout_closeup(
+            _part_0, _part_1 = self._arm_feed_tower_layout_closeup(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click = click.index_copy(0, rows, part_0)
-            watch = watch.index_copy(0, rows, part_1)
+            click = click.index_copy(0, rows, _part_0)
+            watch = watch.index_copy(0, rows, _part_1)
         rows = rows_without(layout_value_expand, [0, 1])
         if rows.numel() == n:
-            part_0 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
-            click = part_0
+            _part_0 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
+            click = _part_0
         elif rows.numel() > 0:
-            part_0 = self._arm_feed_tower_layout__else(
+            _part_0 = self._arm_feed_tower_layout__else(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click = click.index_copy(0, rows, part_0)
+            click = click.index_copy(0, rows, _part_0)
         return click, watch
 
     def _arm_feed_tower_layout_grid(
@@ -243,13 +243,13 @@ class Feed(nn.Module):
         layer_0: Tensor,
     ) -> Tensor:
         # layout=grid
-        # surfaces.feed.tower.grid.click  (tree.tower:25: head click : binary)
+        # surfaces.feed.tower.grid.click  (head click : binary)
         click = F.linear(
             layer_0,
             self.surfaces.feed.tower.grid.click.weight,
             self.surfaces.feed.tower.grid.click.bias,
         )  # [N, 1]
-        # surfaces.feed.tower.grid.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by layou…
+        # surfaces.feed.tower.grid.click.calibrate  (calibrate click with piecewise { bins: 4 } by layout)
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
         calibrate_embed_2 = F.embedding(calibrate_ids, self.surfaces.feed.tower.grid.click.calibrate.values)  # [N, 4]
         calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower.grid.click.calibrate.knots)  # [N, 4]
@@ -266,21 +266,21 @@ class Feed(nn.Module):
         layer_0: Tensor,
     ) -> tuple[Tensor, Tensor]:
         # layout=closeup
-        # surfaces.feed.tower.closeup.layers.0  (tree.tower:27: closeup {)
+        # surfaces.feed.tower.closeup.layers.0  (closeup {)
         layer_0_linear = F.linear(
             layer_0,
             self.surfaces.feed.tower.closeup.layers[0].weight,
             self.surfaces.feed.tower.closeup.layers[0].bias,
         )  # [N, 4]
         layer_0_2 = torch.relu_(layer_0_linear)  # [N, 4]
-        # surfaces.feed.tower.closeup.click  (tree.tower:29: head click : binary)
+        # surfaces.feed.tower.closeup.click  (head click : binary)
         click_linear_joined = F.linear(
             layer_0_2,
             self.folded.surfaces_feed_tower_closeup_click_linear_joined_weight,
             self.folded.surfaces_feed_tower_closeup_click_linear_joined_bias,
         )  # [N, 2]
         click = click_linear_joined[..., 0:1]  # [N, 1]
-        # surfaces.feed.tower.closeup.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by la…
+        # surfaces.feed.tower.closeup.click.calibrate  (calibrate click with piecewise { bins: 4 } by layout)
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
         calibrate_embed_2 = F.embedding(
             calibrate_ids,
@@ -290,7 +290,7 @@ class Feed(nn.Module):
         calibrate_interpolate = interpolate(click, calibrate_embed, calibrate_embed_2, True)  # [N, 1]
         calibrate_sigmoid = torch.sigmoid(calibrate_interpolate)  # [N, 1]
         click_2 = calibrate_sigmoid.reshape([-1])  # [N]
-        # surfaces.feed.tower.closeup.watch  (tree.tower:30: head watch : regression)
+        # surfaces.feed.tower.closeup.watch  (head watch : regression)
         watch_linear_part = click_linear_joined[..., 1:2]  # [N, 1]
         watch = watch_linear_part.reshape([-1])  # [N]
         return click_2, watch
@@ -303,13 +303,13 @@ class Feed(nn.Module):
         layer_0: Tensor,
     ) -> Tensor:
         # layout=_else
-        # surfaces.feed.tower._else.click  (tree.tower:33: head click : binary)
+        # surfaces.feed.tower._else.click  (head click : binary)
         click = F.linear(
             layer_0,
             self.surfaces.feed.tower._else.click.weight,
             self.surfaces.feed.tower._else.click.bias,
         )  # [N, 1]
-        # surfaces.feed.tower._else.click.calibrate  (tree.tower:37: calibrate click with piecewise { bins: 4 } by layo…
+        # surfaces.feed.tower._else.click.calibrate  (calibrate click with piecewise { bins: 4 } by layout)
         calibrate_ids = row_ids(layout_value_expand, 3, 3, 3)  # [N]
         calibrate_embed_2 = F.embedding(calibrate_ids, self.surfaces.feed.tower._else.click.calibrate.values)  # [N, 4]
         calibrate_embed = F.embedding(calibrate_ids, self.surfaces.feed.tower._else.click.calibrate.knots)  # [N, 4]

@@ -162,20 +162,20 @@ class FeaturesLayout(Part):
         layout_value = present(embed, self.absent, surface, [0])  # [N, 4]
         return expand_, layout_value
 
-    def for_feed(self, layout: Tensor, n: int, request: Tensor) -> tuple[Tensor, Tensor]:
+    def _for_feed(self, layout: Tensor, n: int, request: Tensor) -> tuple[Tensor, Tensor]:
         expand_ = expand(layout, n, request)  # [N]
         ids = row_ids(expand_, 3, 3, 4)  # [N]
         embed = F.embedding(ids, self.weight)  # [N, 4]
         layout_value = embed  # [N, 4]
         return expand_, layout_value
 
-    def for_search(self, n: int) -> Tensor:
+    def _for_search(self, n: int) -> Tensor:
         layout_value = repeat(self.absent, n)  # [N, 4]
         return layout_value
 
 
 # features.words
-# tree.tower:7: words  : bag      { rows: 100, dim: 8, on: [search] }
+# tree.tower:7: words : bag { rows: 100, dim: 8, on: [search] }
 class FeaturesWords(Part):
     def __init__(self) -> None:
         super().__init__(weight=tensor([102, 8], "normal", 0.05), absent=tensor([8], "normal", 0.05))
@@ -189,11 +189,11 @@ class FeaturesWords(Part):
         words_value = present(mean, self.absent, surface, [1])  # [N, 8]
         return words_value
 
-    def for_feed(self, n: int) -> Tensor:
+    def _for_feed(self, n: int) -> Tensor:
         words_value = repeat(self.absent, n)  # [N, 8]
         return words_value
 
-    def for_search(self, words: Tensor, n: int, request: Tensor) -> Tensor:
+    def _for_search(self, words: Tensor, n: int, request: Tensor) -> Tensor:
         expand_ = expand(words, n, request)  # [N, 16]
         ids = row_ids(expand_, 100, 100, 101)  # [N, 16]
         embed = F.embedding(ids, self.weight)  # [N, 16, 8]
@@ -228,7 +228,7 @@ class FeaturesSize(Part):
 
 
 # trunk.mixed
-# tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1)
+# tree.tower:16: mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1)
 class TrunkMixed(nn.ModuleList):
     def __init__(self) -> None:
         super().__init__([
@@ -264,7 +264,7 @@ class TrunkShared(nn.ModuleList):
         shared = F.relu(linear_0)  # [N, 8]
         return shared
 
-    def for_search(self, mixed: Tensor) -> Tensor:
+    def _for_search(self, mixed: Tensor) -> Tensor:
         add = self[0].bias + self[0].own.search.bias  # [8]
         mul = self[0].weight * self[0].own.search.weight  # [8, 8]
         linear_0 = F.linear(mixed, mul, add)  # [N, 8]
@@ -299,7 +299,7 @@ class SurfacesSearchTowerClick(Part):
 
 
 # surfaces.search.tower.buy
-# tree.tower:43: head buy   : binary
+# tree.tower:43: head buy : binary
 class SurfacesSearchTowerBuy(Part):
     def __init__(self) -> None:
         super().__init__(weight=tensor([1, 8], "uniform", 0.816496580927726), bias=tensor([1], "zeros"))
@@ -493,7 +493,7 @@ class Tree(nn.Module):
         size_value = self.features.size(size)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
-        # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed.concat  (tree.tower:16: mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         mixed = self.trunk.mixed(concat)  # [N, 8]
         # surface feed
@@ -503,16 +503,16 @@ class Tree(nn.Module):
         out["watch.logit"] = unset(mixed, n, [])
         rows = rows_with(surface, [0])
         if some(rows):
-            part_0, part_1, part_2, part_3 = self._own_feed(
+            _part_0, _part_1, _part_2, _part_3 = self._own_feed(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
                 layout_value_expand[rows],
                 mixed[rows],
             )
-            out["click"] = out["click"].index_copy(0, rows, part_0)
-            out["click.logit"] = out["click.logit"].index_copy(0, rows, part_1)
-            out["watch"] = out["watch"].index_copy(0, rows, part_2)
-            out["watch.logit"] = out["watch.logit"].index_copy(0, rows, part_3)
+            out["click"] = out["click"].index_copy(0, rows, _part_0)
+            out["click.logit"] = out["click.logit"].index_copy(0, rows, _part_1)
+            out["watch"] = out["watch"].index_copy(0, rows, _part_2)
+            out["watch.logit"] = out["watch.logit"].index_copy(0, rows, _part_3)
         # surface search
         out["buy"] = unset(mixed, n, [])
         out["buy.logit"] = unset(mixed, n, [])
@@ -520,17 +520,17 @@ class Tree(nn.Module):
         out["both.logit"] = unset(mixed, n, [])
         rows = rows_with(surface, [1])
         if some(rows):
-            part_0, part_1, part_2, part_3, part_4, part_5 = self._own_search(
+            _part_0, _part_1, _part_2, _part_3, _part_4, _part_5 = self._own_search(
                 rows.numel(),
                 torch.arange(rows.numel(), device=rows.device),
                 mixed[rows],
             )
-            out["click"] = out["click"].index_copy(0, rows, part_0)
-            out["click.logit"] = out["click.logit"].index_copy(0, rows, part_1)
-            out["buy"] = out["buy"].index_copy(0, rows, part_2)
-            out["buy.logit"] = out["buy.logit"].index_copy(0, rows, part_3)
-            out["both"] = out["both"].index_copy(0, rows, part_4)
-            out["both.logit"] = out["both.logit"].index_copy(0, rows, part_5)
+            out["click"] = out["click"].index_copy(0, rows, _part_0)
+            out["click.logit"] = out["click.logit"].index_copy(0, rows, _part_1)
+            out["buy"] = out["buy"].index_copy(0, rows, _part_2)
+            out["buy.logit"] = out["buy.logit"].index_copy(0, rows, _part_3)
+            out["both"] = out["both"].index_copy(0, rows, _part_4)
+            out["both.logit"] = out["both.logit"].index_copy(0, rows, _part_5)
         return out
 
     @torch.jit.export
@@ -544,15 +544,15 @@ class Tree(nn.Module):
         # surface feed alone
         n = item.size(0)
         request = row_map(layout.size(0), n, candidates_per_request, layout)
-        layout_value_expand, layout_value = self.features.layout.for_feed(layout, n, request)  # [N], [N, 4]
-        words_value = self.features.words.for_feed(n)  # [N, 8]
+        layout_value_expand, layout_value = self.features.layout._for_feed(layout, n, request)  # [N], [N, 4]
+        words_value = self.features.words._for_feed(n)  # [N, 8]
         # request
         request_group = torch.cat([layout_value, words_value], -1)  # [N, 12]
         item_value = self.features.item(item)  # [N, 8]
         size_value = self.features.size(size)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
-        # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed.concat  (tree.tower:16: mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         mixed = self.trunk.mixed(concat)  # [N, 8]
         click, click_logit, watch, watch = self._own_feed(n, request, layout_value_expand, mixed)
@@ -569,15 +569,15 @@ class Tree(nn.Module):
         # surface search alone
         n = item.size(0)
         request = row_map(words.size(0), n, candidates_per_request, words)
-        words_value = self.features.words.for_search(words, n, request)  # [N, 8]
-        layout_value = self.features.layout.for_search(n)  # [N, 4]
+        words_value = self.features.words._for_search(words, n, request)  # [N, 8]
+        layout_value = self.features.layout._for_search(n)  # [N, 4]
         # request
         request_group = torch.cat([layout_value, words_value], -1)  # [N, 12]
         item_value = self.features.item(item)  # [N, 8]
         size_value = self.features.size(size)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
-        # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed.concat  (tree.tower:16: mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         mixed = self.trunk.mixed(concat)  # [N, 8]
         click, click_logit, buy, buy_logit, both, both_logit = self._own_search(n, request, mixed)
@@ -598,48 +598,48 @@ class Tree(nn.Module):
         watch = unset(layer_0, n, [])  # [N]
         rows = rows_with(layout_value_expand, [0])
         if every(rows, n):
-            part_0, part_1 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
-            click_logit = part_0
-            click = part_1
+            _part_0, _part_1 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
+            click_logit = _part_0
+            click = _part_1
         elif some(rows):
-            part_0, part_1 = self._arm_feed_tower_layout_grid(
+            _part_0, _part_1 = self._arm_feed_tower_layout_grid(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click_logit = click_logit.index_copy(0, rows, part_0)
-            click = click.index_copy(0, rows, part_1)
+            click_logit = click_logit.index_copy(0, rows, _part_0)
+            click = click.index_copy(0, rows, _part_1)
         rows = rows_with(layout_value_expand, [1])
         if every(rows, n):
-            part_0, part_1, part_2 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
-            click_logit = part_0
-            click = part_1
-            watch = part_2
+            _part_0, _part_1, _part_2 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
+            click_logit = _part_0
+            click = _part_1
+            watch = _part_2
         elif some(rows):
-            part_0, part_1, part_2 = self._arm_feed_tower_layout_closeup(
+            _part_0, _part_1, _part_2 = self._arm_feed_tower_layout_closeup(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click_logit = click_logit.index_copy(0, rows, part_0)
-            click = click.index_copy(0, rows, part_1)
-            watch = watch.index_copy(0, rows, part_2)
+            click_logit = click_logit.index_copy(0, rows, _part_0)
+            click = click.index_copy(0, rows, _part_1)
+            watch = watch.index_copy(0, rows, _part_2)
         rows = rows_without(layout_value_expand, [0, 1])
         if every(rows, n):
-            part_0, part_1 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
-            click_logit = part_0
-            click = part_1
+            _part_0, _part_1 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
+            click_logit = _part_0
+            click = _part_1
         elif some(rows):
-            part_0, part_1 = self._arm_feed_tower_layout__else(
+            _part_0, _part_1 = self._arm_feed_tower_layout__else(
                 rows.numel(),
                 request[rows],
                 layout_value_expand[rows],
                 layer_0[rows],
             )
-            click_logit = click_logit.index_copy(0, rows, part_0)
-            click = click.index_copy(0, rows, part_1)
+            click_logit = click_logit.index_copy(0, rows, _part_0)
+            click = click.index_copy(0, rows, _part_1)
         return click, click_logit, watch, watch
 
     def _own_search(
@@ -648,10 +648,10 @@ class Tree(nn.Module):
         request: Tensor,
         mixed: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        shared = self.trunk.shared.for_search(mixed)  # [N, 8]
+        shared = self.trunk.shared._for_search(mixed)  # [N, 8]
         click_linear, click_logit, click = self.surfaces.search.tower.click(shared)  # [N, 1], [N], [N]
         buy_linear, buy_logit, buy = self.surfaces.search.tower.buy(shared)  # [N, 1], [N], [N]
-        # surfaces.search.tower.both  (tree.tower:44: head both  : product(click, buy))
+        # surfaces.search.tower.both  (tree.tower:44: head both : product(click, buy))
         both_logsigmoid = F.logsigmoid(click_linear)  # [N, 1]
         both_logsigmoid_2 = F.logsigmoid(buy_linear)  # [N, 1]
         both_add = both_logsigmoid + both_logsigmoid_2  # [N, 1]

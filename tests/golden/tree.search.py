@@ -99,34 +99,34 @@ class Search(nn.Module):
         n = item.size(0)
         r = words.size(0)
         request = row_map(words.size(0), n, candidates_per_request, words)
-        # features.words  (tree.tower:7: words  : bag      { rows: 100, dim: 8, on: [search] })
+        # features.words  (words : bag { rows: 100, dim: 8, on: [search] })
         words_value_ids = row_ids(words, 100, 100, 101)  # [R, 16]
         words_value = bag_mean(words_value_ids, self.folded.features_words_weight_zeroed, 101)  # [R, 8]
         # request
         request_group_concat_repeat = repeat(self.features.layout.absent, r)  # [R, 4]
         request_group_concat = torch.cat([request_group_concat_repeat, words_value], -1)  # [R, 12]
         request_group = expand(request_group_concat, n, request)  # [N, 12]
-        # features.item  (tree.tower:11: item : category { rows: 100, dim: 8 })
+        # features.item  (item : category { rows: 100, dim: 8 })
         item_value_ids = row_ids(item, 100, 100, 101)  # [N]
         item_value = F.embedding(item_value_ids, self.features.item.weight)  # [N, 8]
-        # features.size  (tree.tower:12: size : number)
+        # features.size  (size : number)
         size_value_reshape = size.reshape([-1, 1])  # [N, 1]
         size_value = fill(size_value_reshape, self.features.size.mean)  # [N, 1]
         # candidate
         candidate_group = torch.cat([item_value, size_value], -1)  # [N, 9]
-        # trunk.mixed.concat  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed.concat  (mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
-        # trunk.mixed  (tree.tower:16: mixed  = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
+        # trunk.mixed  (mixed = mlp(concat(request, candidate), hidden: [8], dropout: 0.1))
         mixed_linear_0 = F.linear(concat, self.trunk.mixed[0].weight, self.trunk.mixed[0].bias)  # [N, 8]
         mixed = torch.relu_(mixed_linear_0)  # [N, 8]
-        # trunk.shared  (tree.tower:17: shared = star(mixed, hidden: [8]))
+        # trunk.shared  (shared = star(mixed, hidden: [8]))
         shared_linear_0 = F.linear(
             mixed,
             self.folded.trunk_shared_mul_search,
             self.folded.trunk_shared_add_search,
         )  # [N, 8]
         shared = torch.relu_(shared_linear_0)  # [N, 8]
-        # surfaces.search.tower.click  (tree.tower:42: head click : binary)
+        # surfaces.search.tower.click  (head click : binary)
         click_linear_joined = F.linear(
             shared,
             self.folded.surfaces_search_tower_click_linear_joined_weight,
@@ -135,11 +135,11 @@ class Search(nn.Module):
         click_linear_part = click_linear_joined[..., 0:1]  # [N, 1]
         click_sigmoid = torch.sigmoid(click_linear_part)  # [N, 1]
         click = click_sigmoid.reshape([-1])  # [N]
-        # surfaces.search.tower.buy  (tree.tower:43: head buy   : binary)
+        # surfaces.search.tower.buy  (head buy : binary)
         buy_linear_part = click_linear_joined[..., 1:2]  # [N, 1]
         buy_sigmoid = torch.sigmoid(buy_linear_part)  # [N, 1]
         buy = buy_sigmoid.reshape([-1])  # [N]
-        # surfaces.search.tower.both  (tree.tower:44: head both  : product(click, buy))
+        # surfaces.search.tower.both  (head both : product(click, buy))
         both_logsigmoid_2 = F.logsigmoid(buy_linear_part)  # [N, 1]
         both_logsigmoid = F.logsigmoid(click_linear_part)  # [N, 1]
         both_add = both_logsigmoid.add_(both_logsigmoid_2)  # [N, 1]

@@ -17,8 +17,6 @@ from towerspec.diagnostics import Label, Report, Span
 from towerspec.layers.blocks import Surface, Train
 from towerspec.syntax import tree
 
-RESERVED = ("trunk", "tables", "features", "surfaces")
-
 
 def build_model(spec: tree.Spec, report: Report) -> Model | None:
     """The model graph of an expanded spec; none where something is missing that no model can do without."""
@@ -86,14 +84,6 @@ def _unique_surfaces(nodes: list[tree.Surface], report: Report) -> list[tree.Sur
     first: dict[str, tree.Surface] = {}
     for node in nodes:
         check_usable(node.name, report)
-        if node.name.text in RESERVED:
-            report.error(
-                "T212",
-                f"`{node.name.text}` can't be the name of a surface",
-                node.name.span,
-                "can't be a surface",
-                notes=["parameters are named after the spec, and this is where the shared ones are"],
-            )
         # Each surface becomes a file of its name, and some file systems take `Search` for `search`.
         other = first.setdefault(node.name.text.lower(), node)
         if other is not node:

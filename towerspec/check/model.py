@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
+from towerspec.check.names import FUSE, tower_step
 from towerspec.diagnostics import Span
 from towerspec.frozen import dataclass
 from towerspec.ir.types import Level
@@ -130,6 +131,22 @@ class PathDef:
     heads: tuple[HeadDef, ...]
     branch: BranchDef | None
     span: Span
+
+    def head_key(self, head: HeadDef) -> str:
+        """Where one of its heads has its parameters."""
+        return f"{self.key}.{tower_step(head.name)}"
+
+    def fuse_keys(self) -> Iterator[tuple[FuseDef, str]]:
+        """Its fusions, each with where it has its parameters.
+
+        The last step of that path says what the line says: value, depth and kind. Of lines that say the same, the
+        second and later ones are numbered.
+        """
+        count: dict[str, int] = {}
+        for fuse in self.fuses:
+            key = f"{self.key}.{FUSE}{fuse.value.key.rsplit('.', 1)[-1]}_after_{fuse.after}_{fuse.fusion.kind}"
+            count[key] = count.get(key, 0) + 1
+            yield fuse, key if count[key] == 1 else f"{key}_{count[key]}"
 
     def walk(self) -> Iterator[PathDef]:
         """This path and all below it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,31 +9,32 @@ from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
 from towerspec.syntax import tree
 
 LONGEST = 64
+COUNTS = "candidates_per_request"  # an input of every surface that has inputs of both levels
 
-# What torch.nn.Module already has; a part of the model by such a name would hide it. A test compares this with torch.
-MODULE_ATTRIBUTES = frozenset(
+LAYERS = "layers"  # the steps of a path that a tower names itself: its layers, and one for each fusion
+FUSE = "fuse_"
+
+
+def tower_step(name: str) -> str:
+    """The step of a tower's paths that stands for a head or an arm: its name, apart from the tower's own steps.
+
+    >>> tower_step("click"), tower_step("layers")
+    ('click', '_layers')
     """
-    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
-    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
-    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
-    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
-    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
-    register_state_dict_pre_hook requires_grad_ self set_extra_state set_submodule share_memory state_dict to
-    to_empty train training type xpu zero_grad
-    """.split()  # noqa: SIM905 - eighty quoted words would hide the list
-)
+    return f"_{name}" if name == LAYERS or name.startswith(FUSE) else name
 
 
 def check_usable(name: tree.Name, report: Report) -> None:
-    """Reports a name that generated Python could not carry."""
+    """Reports a name that no part of a model can have.
+
+    Paths and generated code mark what they name themselves with underscores, at the start or twice at the end, so
+    that it never meets a spec's name. A word of Python or an attribute of PyTorch's modules is a name like any other.
+    """
     text = name.text
-    if keyword.iskeyword(text) or (keyword.issoftkeyword(text) and text == "_"):
-        why = "is a reserved word of Python, and the generated code is Python"
-    elif text in MODULE_ATTRIBUTES:
-        why = "is an attribute of torch.nn.Module, and the generated model is one"
-    elif text.startswith("_") or text.endswith("__"):
-        why = "starts or ends with underscores, which generated code keeps for itself"
+    if text.startswith("_") or text.endswith("__"):
+        why = "starts or ends with underscores, which mark the names that the compiler gives"
+    elif text == COUNTS:
+        why = "is how a call says how many candidates each request has"
     elif not (text.isascii() and text.isidentifier()):
         why = "is no identifier: letters, digits and underscores, starting with a letter"
     elif len(text) > LONGEST:
@@ -48,7 +48,7 @@ def check_usable(name: tree.Name, report: Report) -> None:
         name.span,
         "can't be a name",
         notes=[f"it {why}"],
-        help=f"rename it, say to `{text.strip('_')[:40]}_{'feature' if text in MODULE_ATTRIBUTES else 'value'}`"
+        help=f"rename it, say to `{text.strip('_')[:40]}_value`"
         if text.isascii() and text.strip("_").isidentifier()
         else None,
     )

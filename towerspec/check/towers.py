@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from towerspec.check.expressions import Expressions
 from towerspec.check.features import find_category
 from towerspec.check.model import ArmDef, BranchDef, CalibrateDef, FeatureDef, FuseDef, HeadDef, PathDef, TableDef
-from towerspec.check.names import Namespace, check_usable, unknown
+from towerspec.check.names import Namespace, check_usable, tower_step, unknown
 from towerspec.check.params import build
 from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
 from towerspec.ir.types import Level
@@ -257,6 +257,7 @@ class Towers:
         arms: list[ArmDef] = []
         labels: dict[str, tree.Arm] = {}
         for arm in node.arms:
+            named = isinstance(arm.label, tree.Name)
             label = arm.label.text if isinstance(arm.label, tree.Name) else str(arm.label.value)
             other = labels.setdefault(label, arm)
             if other is not arm:
@@ -270,8 +271,8 @@ class Towers:
                 continue
             ids = self._arm_ids(label, arm, feature) if feature else ()
             # No name in a spec starts with an underscore, so these can't meet another arm's.
-            at = "_else" if label == ELSE else label if isinstance(arm.label, tree.Name) else f"_{(ids or (0,))[0]}"
-            if isinstance(arm.label, tree.Name) and label != ELSE:
+            at = "_else" if label == ELSE else tower_step(label) if named else f"_{(ids or (0,))[0]}"
+            if named and label != ELSE:
                 check_usable(arm.label, self.report)
                 self._apart(arm.label, visible)
             path = self.path(arm.items, f"{key}.{at}", arm, calibrates, visible)
@@ -305,14 +306,6 @@ class Towers:
                 "defined again here",
                 labels=[Label(other.name.span, "the head is defined here")],
                 notes=["parameters are named after the spec, and these two would share theirs"],
-            )
-        elif name.text == "layers" or name.text.startswith("fuse_"):
-            self.report.error(
-                "T212",
-                f"`{name.text}` can't be used as a name",
-                name.span,
-                "can't be a name here",
-                notes=["a tower's layers and fusions have their parameters under it"],
             )
 
     def _arm_ids(self, label: str, arm: tree.Arm, feature: FeatureDef) -> tuple[int, ...] | None:

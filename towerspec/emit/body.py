@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from towerspec.emit.names import Names, hint, last_step, spec_line, value_names
+from towerspec.emit.names import Names, comment, hint, last_step, spec_line, value_names
 from towerspec.emit.params import Part
 from towerspec.emit.steps import Place, Plan, Step
 from towerspec.ir.graph import Graph, Op
@@ -62,7 +62,7 @@ class Writer:
 
     plan: Plan
     tree: Part
-    base: str
+    base: str | None  # the folder that comments name places of the spec from; without it they name none
     call: Callable[[Step], Call | None] = field(default=lambda step: None)
     traceable: bool = False
     every: str = "rows.numel() == n"
@@ -74,6 +74,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.local: dict[str, str] = {}  # names within one statement's class
+        self.functions = Functions()
         self.known = value_names(self.graph)
         self.main = {s.makes[0]: last_step(s.scope) for s in self.plan.steps if len(s.makes) == 1 and len(s.ops) > 1}
         ends: dict[str, str] = {}
@@ -132,7 +133,7 @@ class Writer:
             if step.scope != scope or step.branch:
                 scope = step.scope
                 line = spec_line(step.ops[0].span, self.base)
-                lines.append(f"# {scope}" + (f"  ({line})" if line else ""))
+                lines.append(f"# {comment(scope)}" + (f"  ({line})" if line else ""))
             if step.branch:
                 lines += self._dispatch(step, names)
             else:
@@ -179,9 +180,9 @@ class Writer:
         place = (*step.place, f"{step.branch}={label}")
         captured = [self.name(i, names) for i in self.plan.captured(place)]
         returned = self.plan.returned(place)
-        function = f"self.{function_name(place)}"
+        function = f"self.{self.functions[place]}"
         some = ["rows.numel()", "request[rows]", *(f"{name}[rows]" for name in captured)]
-        parts = [f"part_{i}" for i in range(len(returned))]
+        parts = [f"_part_{i}" for i in range(len(returned))]
         merged = [
             (self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
             for op in step.ops
@@ -204,7 +205,7 @@ class Writer:
         arguments += [(self.name(i, names), "Tensor") for i in self.plan.captured(place)]
         lines = self.body(place, names)
         returns, type_ = returned([self.name(i, names) for i in results])
-        return Function(function_name(place), arguments, lines, returns, type_, comment, variables=names.variables)
+        return Function(self.functions[place], arguments, lines, returns, type_, comment, variables=names.variables)
 
     def arms(self) -> list[Function]:
         """The functions of all branch arms."""
@@ -222,12 +223,20 @@ def returned(names: Sequence[str]) -> tuple[str, str]:
     return ", ".join(names), f"tuple[{', '.join(['Tensor'] * len(names))}]"
 
 
-def function_name(place: Place) -> str:
-    """The private method that runs a place."""
-    # `own` and `arm` keep these apart from everything that nn.Module has.
-    if place[-1].startswith("surface="):
-        return f"_own_{place[-1][len('surface=') :]}"
-    return "_arm_" + place[-1].removeprefix("surfaces.").replace("=", "_").replace(".", "_")
+class Functions(dict[Place, str]):
+    """The private methods that run places, each by a name of its own; nn.Module has none that begin like them."""
+
+    def __missing__(self, place: Place) -> str:
+        if place[-1].startswith("surface="):
+            name = f"_own_{place[-1][len('surface=') :]}"
+        else:
+            base = "_arm_" + re.sub(r"\W+", "_", place[-1].removeprefix("surfaces."))
+            name, count = base, 1
+            while name in self.values():
+                count += 1
+                name = f"{base}_{count}"
+        self[place] = name
+        return name
 
 
 def annotate(line: str, dims: str) -> str:
@@ -238,4 +247,5 @@ def annotate(line: str, dims: str) -> str:
 def context_of(lines: Sequence[str]) -> list[str]:
     """Which of the function-wide values some lines need."""
     text = "\n".join(line.split("  # ")[0] for line in lines if not line.startswith("#"))
+    text = re.sub(r'"[^"]*"', "", text)  # a feature of that name is none of them
     return [word for word in CONTEXT if re.search(rf"(?<![\w.]){word}\b(?!=)", text)]

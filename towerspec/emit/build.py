@@ -18,7 +18,7 @@ from towerspec.cpu import this_cpu
 from towerspec.emit import aoti, constants, torchscript, vocabularies
 from towerspec.emit.folder import check_target, write
 from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
-from towerspec.emit.names import class_name
+from towerspec.emit.names import class_name, method
 from towerspec.emit.python import Rendered, render_model, render_surface
 from towerspec.emit.reuse import Earlier, Keys
 from towerspec.emit.rounding import MAX_ERROR, is_rounded, precision_entry
@@ -107,10 +107,7 @@ class _Compile:
         self.weights_file = file
         with watch.stage("parameters"):
             self.unified = self._unified(file)
-        self.weights: dict[str, Tensor] = {
-            **dict(self.unified.named_parameters()),
-            **dict(self.unified.named_buffers()),
-        }
+        self.weights = torchscript.tensors(self.unified)
         # The reference computes in float64: widened once, and not again for each call of each surface.
         self.wide = {name: x.double() if x.is_floating_point() else x for name, x in self.weights.items()}
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
@@ -168,7 +165,8 @@ class _Compile:
         with self.watch.stage("print"):
             rendered = render_surface(folded, self.model.path, options.logits)
         verify = partial(self._verify, surface, folded, mine, is_rounded(optimised))
-        key = self.keys.of((sliced, optimised), rendered.source, [p.path for _, p in optimised.params])
+        code = torchscript.without_comments(rendered.source)
+        key = self.keys.of((sliced, optimised), code, [p.path for _, p in optimised.params])
         kept = self.earlier.find(surface, key)
         if kept:
             content, verified = kept.content, kept.entry["verified"]
@@ -245,7 +243,8 @@ class _Compile:
     def _script_unified(self, surfaces: tuple[str, ...]) -> tuple[dict[str, Any], torch.jit.ScriptModule | None]:
         """What the manifest says of the unified model, and its script unless the earlier build has it."""
         verified = f"{', '.join(surfaces)}\n"  # with --surface, only these are
-        key = self.keys.of((self.graph,), verified + self.source, tuple(self.weights))
+        code = torchscript.without_comments(self.source)
+        key = self.keys.of((self.graph,), verified + code, tuple(self.weights))
         kept = self.earlier.find("", key)
         scripted = None
         if kept:
@@ -255,7 +254,8 @@ class _Compile:
                 scripted = torchscript.script(self.unified)
                 content = torchscript.to_bytes(scripted)
         self.files["unified.pt"] = content
-        return {"file": "unified.pt", "sha256": digest(content), "key": key}, scripted
+        methods = {surface: method(surface) for surface in self.graph.surfaces}
+        return {"file": "unified.pt", "sha256": digest(content), "methods": methods, "key": key}, scripted
 
     def _verify_unified(self, scripted: torch.jit.ScriptModule, surfaces: tuple[str, ...]) -> None:
         cases = {surface: self.cases(surface) for surface in surfaces}

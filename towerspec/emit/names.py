@@ -1,49 +1,86 @@
-"""Names for generated code: identifiers that shadow nothing the code relies on."""
+"""Names and texts of generated code: what a spec says and what the generator says never meet.
+
+A name of a spec begins with a letter and doesn't end in two underscores (`check_usable`). So the generator's own names
+begin with an underscore or are listed here, an attribute whose name PyTorch has taken gets two underscores at its end,
+and any other text of a spec goes through `comment` or `literal`.
+"""
 
 from __future__ import annotations
 
 import builtins
+import json
 import keyword
 import re
 from collections.abc import Iterable
 
+import torch
+from torch import nn
+
+from towerspec.check.names import COUNTS
 from towerspec.diagnostics import Span
 from towerspec.emit import helpers
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Input, Merge
 
-RESERVED = frozenset(
-    {
-        "n",
-        "r",
-        "request",
-        "surface",
-        "asked",
-        "asking",
-        "rows",
-        "out",
-        "features",
-        "self",
-        "torch",
-        "F",
-        "nn",
-        "Tensor",
-        "math",
-        "hashlib",
-        "annotations",
-        "Dict",
-        "List",
-        "Optional",
-        "Tuple",
-        "candidates_per_request",
-        "SURFACES",
-        "REQUEST",
-        *("device", "fx_pytree", "inf", "nan", "NoneType", "pytree"),  # torch.fx's code has them for its own
-        *keyword.kwlist,
-        *dir(builtins),
-        *(name for name in vars(helpers) if not name.startswith("__")),
-    }
-)
+IMPORTED = frozenset({"F", "Tensor", "hashlib", "math", "nn", "torch"})
+HELPERS = frozenset(name for name in vars(helpers) if not name.startswith("__"))
+LOCALS = frozenset({"asked", "asking", "features", "n", "out", "r", "request", "rows", "self", "surface", COUNTS})
+FX = frozenset({"device", "fx_pytree", "inf", "nan", "NoneType", "pytree"})  # torch.fx's code has them for its own
+WORDS = frozenset({*keyword.kwlist, *dir(builtins)})
+RESERVED = IMPORTED | HELPERS | LOCALS | FX | WORDS
+
+# As attributes of a generated part; the last two are words of TorchScript's own.
+_TAKEN = frozenset({*keyword.kwlist, *dir(nn.Module()), *dir(nn.ModuleList()), "Ellipsis", "NoneType"})
+# As methods of the unified model: it has parts and constants, and as TorchScript it has more attributes.
+_ROOT = frozenset({"features", "heads", "surfaces", "tables", "trunk", "SURFACES", "REQUEST"})
+_METHODS = _TAKEN | _ROOT | frozenset(dir(torch.jit.ScriptModule))
+
+
+def attribute(step: str) -> str:
+    """The attribute of a generated module that stands for a step of a path.
+
+    >>> attribute("country"), attribute("children")
+    ('country', 'children__')
+    """
+    return f"{step}__" if step in _TAKEN else step
+
+
+def path_of(name: str) -> str:
+    """The path in the spec of what a generated module has under this name: `attribute`, undone for each step.
+
+    >>> path_of("features.children__.weight")
+    'features.children.weight'
+    """
+    steps = name.split(".")
+    return ".".join(s[:-2] if s.endswith("__") and s[:-2] in _TAKEN else s for s in steps)
+
+
+def method(surface: str) -> str:
+    """The method of the unified model that serves a surface.
+
+    >>> method("home"), method("graph"), method("trunk")
+    ('home', 'graph__', 'trunk__')
+    """
+    return f"{surface}__" if surface in _METHODS else surface
+
+
+def comment(text: str) -> str:
+    r"""A text of an author's as one line of a comment or a docstring, which nothing in it can end.
+
+    >>> print(comment("a\nb = 1 \\"))
+    a b = 1 /
+    """
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(line.replace("\\", "/").replace('"""', "'''").split())
+
+
+def literal(text: str) -> str:
+    r"""A text of an author's as a literal in double quotes, of ASCII letters alone.
+
+    >>> print(literal('say "hi" \n'))
+    "say \"hi\" \n"
+    """
+    return json.dumps(text)
 
 
 class Names:
@@ -75,17 +112,14 @@ class Names:
         return name
 
 
-CLASSES = frozenset({"F", "Part", "Tensor"})  # what generated files call their own
-
-
 def class_name(path: str) -> str:
     """A class's name from a path in the spec.
 
-    >>> class_name("trunk.crossed_pairs"), class_name("part")
-    ('TrunkCrossedPairs', 'PartModel')
+    >>> class_name("trunk.crossed_pairs"), class_name("part"), class_name("none")
+    ('TrunkCrossedPairs', 'PartModel', 'NoneModel')
     """
     name = "".join(word[:1].upper() + word[1:] for word in re.split(r"[._]", path) if word)
-    return f"{name}Model" if name in CLASSES else name
+    return f"{name}Model" if name in RESERVED else name
 
 
 def class_names(paths: Iterable[str], root: str) -> dict[str, str]:
@@ -142,18 +176,18 @@ def hint(op: Op) -> str:
     return inner.split("@")[0].replace(".", "_")
 
 
-def spec_line(span: Span | None, base: str) -> str:
-    """A comment that points at the spec: place and text of the line."""
+def spec_line(span: Span | None, base: str | None) -> str:
+    """The text of a statement's line in the spec, without its comment; after its place, if there is a base for it."""
     if span is None:
         return ""
     text = span.source.line(span.line)
-    text = text if '"' in text else text.split("#")[0]
-    text = "".join(c if c.isprintable() else " " for c in text).strip()
-    return f"{place(span, base)}: {text if len(text) <= 90 else text[:89] + '…'}"
+    text = comment(text if '"' in text else text.split("#")[0])
+    text = text if len(text) <= 90 else text[:89] + "…"
+    return text if base is None else f"{place(span, base)}: {text}"
 
 
 def place(span: Span, base: str) -> str:
     """`file:line`, the file's path relative to the folder of the spec."""
     path = span.source.path.replace("\\", "/")
     prefix = base.replace("\\", "/").rstrip("/") + "/"
-    return f"{path[len(prefix) :] if path.startswith(prefix) else path.rsplit('/', 1)[-1]}:{span.line}"
+    return comment(f"{path[len(prefix) :] if path.startswith(prefix) else path.rsplit('/', 1)[-1]}:{span.line}")

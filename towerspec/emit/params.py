@@ -1,10 +1,11 @@
-"""The tree of a model's parameters, as nested modules whose state dict has the parameters' paths for names."""
+"""The tree of a model's parameters, as nested modules: the steps of a parameter's path are their attributes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from towerspec.emit.names import attribute, literal
 from towerspec.ir.primitives import Init, Opaque, Param
 from towerspec.ir.primitives.products import PACKED
 
@@ -54,7 +55,7 @@ class Part:
             elif step.isdigit():
                 expression = f'getattr({expression}, "{step}")'
             else:
-                expression = f"{expression}.{step}"
+                expression = f"{expression}.{attribute(step)}"
             part = part.parts[step]
         return expression
 
@@ -94,7 +95,7 @@ def constructor(part: Part, indent: int) -> str:
     if part.param is not None:
         return _tensor(part.param, part.inits)
     if part.opaque is not None:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in part.opaque.arguments)
+        arguments = ", ".join(f"{k}={literal(v) if isinstance(v, str) else repr(v)}" for k, v in part.opaque.arguments)
         made = f"{part.opaque.target.split(':')[1]}({arguments})"
         begins = {name: (init.kind, *init.values) for name, init in part.begins.items()}
         return f"begin({made}, {begins})" if part.inits and begins else made
@@ -124,7 +125,7 @@ def _call(left: str, right: str, part: Part, indent: int) -> str:
 def _keyed(part: Part, key: str, value: str) -> str:
     if part.is_list:
         return value
-    return f"**{{{key!r}: {value}}}" if key.isdigit() else f"{key}={value}"
+    return f"**{{{key!r}: {value}}}" if key.isdigit() else f"{attribute(key)}={value}"
 
 
 def _tensor(param: Param, inits: bool) -> str:

@@ -13,17 +13,16 @@ from types import ModuleType
 import jinja2
 
 from towerspec import __version__
+from towerspec.check.names import COUNTS
 from towerspec.emit import helpers, traceable_helpers
 from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, returned
-from towerspec.emit.names import Names, class_name, class_names, hint, spec_line
+from towerspec.emit.names import Names, class_name, class_names, comment, hint, literal, method, spec_line
 from towerspec.emit.params import Part, build_tree, constructor, members
 from towerspec.emit.steps import Plan, Step, place_of, plan
 from towerspec.emit.wrapping import wrap_source
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Expand, Input, Opaque, Param
 from towerspec.ir.types import Level
-
-COUNTS = "candidates_per_request"
 
 
 @dataclass
@@ -125,15 +124,15 @@ class _Unified:
         context = context_of(lines)
         value, type_ = returned([inner.name(i, names) for i in step.makes])
         function = Function("", arguments + [(c, CONTEXT[c]) for c in context], lines, value, type_)
-        method = self._method(step, function, writer.graph)
+        name = self._method(step, function, writer.graph)
         at = self.tree.access(step.scope)
-        return Call(at if method == "forward" else f"{at}.{method}", tuple(context))
+        return Call(at if name == "forward" else f"{at}.{name}", tuple(context))
 
     def _method(self, step: Step, function: Function, graph: Graph) -> str:
         known = self.methods[step.scope]
         if function.key not in known:
             surface = step.ops[0].owner or graph.surface or "shared"
-            name = "forward" if not known else f"for_{surface}"
+            name = "forward" if not known else f"_for_{surface}"
             while name in known.values():
                 name += "_"
             known[function.key] = function.name = name
@@ -158,7 +157,7 @@ class _Unified:
         lines += ["if request is None:", "    request = torch.arange(n, device=surface.device)"]
         used = context_of(body)
         if "r" in used or "asked" in used:
-            lines.append(f'r = features["{self._request_inputs[0].feature}"].size(0)')
+            lines.append(f"r = features[{literal(self._request_inputs[0].feature)}].size(0)")
         if "asked" in used:
             lines.append("asked = surfaces_asked(surface, request, r)")
         return Function(
@@ -173,7 +172,7 @@ class _Unified:
 
     def _features(self, names: Names, writer: Writer) -> list[str]:
         return [
-            f'{writer.name(op.id, names)} = features["{i.feature}"]  # {op.type.dims}'
+            f"{writer.name(op.id, names)} = features[{literal(i.feature)}]  # {op.type.dims}"
             for op, i in self.graph.inputs
             if op.owner is None
         ]
@@ -191,7 +190,7 @@ class _Unified:
         for o in outputs:
             for key, id_ in ((o.name, o.prediction), (f"{o.name}.logit", o.logit)):
                 if o.name == _first(self.graph, o.name, surface):
-                    lines.append(f'out["{key}"] = unset({like}, n, {list(by_id[id_].type.shape)})')
+                    lines.append(f"out[{literal(key)}] = unset({like}, n, {list(by_id[id_].type.shape)})")
         index = self.graph.surfaces.index(surface)
         lines += [f"rows = rows_with(surface, [{index}])", "if some(rows):"]
         arguments = ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)"]
@@ -200,11 +199,11 @@ class _Unified:
             arguments[1] = "torch.searchsorted(asking, request[rows])"
         arguments += ["asking.numel()"] if self.plan.repeats(place) else []
         arguments += [self._routed(i, names, writer) for i in captured]
-        parts = [f"part_{i}" for i in range(2 * len(outputs))]
-        lines.append(f"    {', '.join(parts)} = self._own_{surface}({', '.join(arguments)})")
+        parts = [f"_part_{i}" for i in range(2 * len(outputs))]
+        lines.append(f"    {', '.join(parts)} = self.{writer.functions[place]}({', '.join(arguments)})")
         for i, o in enumerate(outputs):
             for key, part in ((o.name, parts[2 * i]), (f"{o.name}.logit", parts[2 * i + 1])):
-                lines.append(f'    out["{key}"] = out["{key}"].index_copy(0, rows, {part})')
+                lines.append(f"    out[{literal(key)}] = out[{literal(key)}].index_copy(0, rows, {part})")
         return lines
 
     def _routed(self, id_: str, names: Names, writer: Writer) -> str:
@@ -212,7 +211,7 @@ class _Unified:
         rows = "asking" if op.type.level == Level.REQUEST else "rows"
         if _own_input(op):
             assert isinstance(op.prim, Input)
-            return f'features["{op.prim.feature}"][{rows}]'
+            return f"features[{literal(op.prim.feature)}][{rows}]"
         return f"{writer.name(id_, names)}[{rows}]"
 
     def _surface(self, surface: str) -> Function:
@@ -226,10 +225,10 @@ class _Unified:
         results = [i for o in sliced.outputs for i in (o.prediction, o.logit)]
         # A head whose prediction is its logit (a regression) stands twice, here and in what the function returns.
         call = [writer.name(i, names) for i in results]
-        lines.append(f"{', '.join(call)} = self._own_{surface}({', '.join(['n', 'request', *captured])})")
+        lines.append(f"{', '.join(call)} = self.{writer.functions[place]}({', '.join(['n', 'request', *captured])})")
         predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
         return Function(
-            surface, arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
+            method(surface), arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
         )
 
 
@@ -248,7 +247,7 @@ def _tuple(names: Sequence[str]) -> tuple[str, str]:
 
 
 def _wrapped_tuple(name: str, items: Iterable[str]) -> str:
-    shown = [f'"{item}"' for item in items]
+    shown = [literal(item) for item in items]
     line = f"{name} = ({', '.join(shown)},)" if len(shown) == 1 else f"{name} = ({', '.join(shown)})"
     return line if len(line) <= 110 else "\n        ".join([f"{name} = (", *(f"{item}," for item in shown)]) + "\n    )"
 
@@ -271,10 +270,9 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False, traceable
     With `traceable`, it has no Python decision that depends on a tensor's numbers or rows, for torch.export, and
     takes `candidates_per_request` for one request as well.
     """
-    base = os.path.dirname(spec_path)
     opaques = [op.prim for op in graph.ops if isinstance(op.prim, Opaque)]
     tree = build_tree((op.prim for op in graph.ops if isinstance(op.prim, Param)), opaques, inits=False)
-    writer, names = Writer(plan(graph, grouped=False), tree, base, traceable=traceable), Names()
+    writer, names = Writer(plan(graph, grouped=False), tree, None, traceable=traceable), Names()
     arguments, _ = signature(graph, names, writer, always=True)
     body = writer.body((), names)
     prelude = signature(graph, names, writer, always=False, body=body)[1]
@@ -331,13 +329,15 @@ def signature(
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("towerspec.emit"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
+    made.filters["comment"] = comment
+    return made
 
 
 @functools.cache

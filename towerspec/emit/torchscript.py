@@ -11,6 +11,7 @@ import io
 import linecache
 import re
 import sys
+import tokenize
 import types
 import warnings
 import zipfile
@@ -21,6 +22,8 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
+
+from towerspec.emit.names import path_of
 
 
 @contextmanager
@@ -49,6 +52,7 @@ def load_source(source: str, name: str) -> types.ModuleType:
     TorchScript asks for the source of what it compiles, and keeps the file's name: a fixed one, so that
     a compile gives the same bytes wherever it runs. Two sources of one name stay apart by their digest.
     """
+    source = without_comments(source)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
     module = types.ModuleType(f"towerspec_generated_{name}_{digest}")
@@ -59,12 +63,31 @@ def load_source(source: str, name: str) -> types.ModuleType:
     return module
 
 
+def without_comments(source: str) -> str:
+    """The source line by line, without its comments: they say where in the spec a line is from, and compute nothing.
+
+    >>> without_comments("a = 1  # here\\n# there\\nb = '# two'\\n")
+    "a = 1\\n\\nb = '# two'\\n"
+    """
+    lines = source.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
+    return "".join(lines)
+
+
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Gives a generated module its parameters and buffers by name."""
+    """Gives a generated module its parameters and buffers by path."""
     with torch.no_grad():
-        for name, target in [*model.named_parameters(), *model.named_buffers()]:
+        for name, target in tensors(model).items():
             target.copy_(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
     return model
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A generated module's parameters and buffers by their paths in the spec."""
+    return {path_of(name): x for name, x in [*model.named_parameters(), *model.named_buffers()]}
 
 
 def script(model: nn.Module) -> torch.jit.ScriptModule:

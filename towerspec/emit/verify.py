@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.emit import reference, torchscript
+from towerspec.emit import names, reference, torchscript
 from towerspec.emit.python import COUNTS, Rendered, render_surface
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.types import Level
@@ -231,14 +231,14 @@ def verify_unified(
     for surface, sliced in slices.items():
         for case in cases[surface]:
             with torch.no_grad():
-                exact = getattr(wide, surface)(*(_wide(x) for x in case.inputs.values()))
+                exact = getattr(wide, names.method(surface))(*(_wide(x) for x in case.inputs.values()))
             for output, found in zip(sliced.outputs, exact, strict=True):
                 gap = difference(found, case.values[output.prediction])
                 if gap > EXACT:
                     raise SpecError(_mismatch(sliced, None, output.name, gap, case.counts))
         last = cases[surface][-2]
         with torch.no_grad():
-            served = getattr(scripted, surface)(*last.inputs.values())
+            served = getattr(scripted, names.method(surface))(*last.inputs.values())
         for output, found in zip(sliced.outputs, served, strict=True):
             gap = difference(found, last.values[output.prediction])
             if gap > ROUNDING:

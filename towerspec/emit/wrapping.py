@@ -6,6 +6,7 @@ import re
 
 WIDTH = 120
 _PAIRS = {")": "(", "]": "["}
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def wrap_source(source: str) -> str:
@@ -20,7 +21,21 @@ def wrap_source(source: str) -> str:
     >>> wrap_source(f") -> tuple[{'Tensor, ' * 16}Tensor]:").splitlines()[-1]
     ']:'
     """
-    return "\n".join(part for line in source.split("\n") for part in _wrapped(line))
+    return "\n".join(_kept(line) for line in source.split("\n"))
+
+
+def _kept(line: str) -> str:
+    """A line wrapped, the literals in it as they were: what looks like code inside of them is none.
+
+    >>> text = "(" * 120
+    >>> _kept(f'f(a="{text}")').splitlines() == ["f(", f'    a="{text}",', ")"]
+    True
+    """
+    if len(line) <= WIDTH:
+        return line
+    literals = _LITERAL.findall(line)
+    wrapped = "\n".join(_wrapped(_LITERAL.sub(lambda found: f'"{"x" * (len(found[0]) - 2)}"', line)))
+    return _LITERAL.sub(lambda _: literals.pop(0), wrapped) if literals else wrapped
 
 
 def _wrapped(line: str) -> list[str]:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from towerspec.check.model import GROUPS, FuseDef, Model, PathDef
+from towerspec.check.model import GROUPS, Model
 from towerspec.graph.diagram import Flow
 from towerspec.ir.graph import Graph, Op, natural_levels
 from towerspec.ir.primitives import Param
-
-
-def fuse_key(path: PathDef, fuse: FuseDef) -> str:
-    """A fusion's place in the spec, as lowering names it."""
-    name = fuse.value.key.rsplit(".", 1)[-1]
-    twice = sum(f.value.key == fuse.value.key for f in path.fuses) > 1
-    return f"{path.key}.fuse_{name}" + (f"_{fuse.after}" if twice else "")
 
 
 class Flows:
@@ -64,8 +57,8 @@ class _Units:
             self.keys.update(n.key for n in surface.nodes)
             for path in surface.tower.walk():
                 self.keys.update(f"{path.key}.layers.{i}" for i in range(len(path.params.layers)))
-                self.keys.update(fuse_key(path, fuse) for fuse in path.fuses)
-                self.keys.update(f"{path.key}.{head.name}" for head in path.heads)
+                self.keys.update(key for _, key in path.fuse_keys())
+                self.keys.update(path.head_key(head) for head in path.heads)
 
     def of(self, scope: str) -> str:
         at = scope

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from towerspec.check.model import BranchDef, FuseDef, HeadDef, Model, Operand, PathDef
 from towerspec.graph.diagram import Edge, Flow, Node, Path
-from towerspec.graph.flows import Flows, fuse_key
+from towerspec.graph.flows import Flows
 from towerspec.graph.words import arm_words, calibration_words, dense_words, head_words, options
 from towerspec.layers.heads import Product
 
@@ -28,9 +28,9 @@ class TowerMaker:
         for depth in range(len(path.params.layers) + 1):
             if depth:
                 at = self._dense(path, depth - 1, at, spine)
-            for fuse in path.fuses:
+            for fuse, key in path.fuse_keys():
                 if fuse.after == depth:
-                    at = self._fuse(path, fuse, at, spine)
+                    at = self._fuse(key, fuse, at, spine)
         heads = dict(heads)
         ordered = sorted(path.heads, key=lambda head: isinstance(head.kind, Product))
         made = tuple(self._head(path, head, at, heads) for head in ordered)
@@ -50,8 +50,8 @@ class TowerMaker:
         node = Node(self.id(key), "dense", f"dense {flow.dims}", dense_words(path), level=flow.level)
         return self._on(node, at, spine, flow)
 
-    def _fuse(self, path: PathDef, fuse: FuseDef, at: Edge, spine: list[str]) -> Edge:
-        key, kind = fuse_key(path, fuse), fuse.fusion
+    def _fuse(self, key: str, fuse: FuseDef, at: Edge, spine: list[str]) -> Edge:
+        kind = fuse.fusion
         flow = self.flows.of(key)
         words = " · ".join([f"fuse {fuse.value.key.rsplit('.', 1)[-1]}", *options(kind)])
         node = Node(self.id(key), "fusion", kind.kind, words, level=flow.level)
@@ -60,7 +60,7 @@ class TowerMaker:
         return after
 
     def _head(self, path: PathDef, head: HeadDef, at: Edge, heads: dict[str, str]) -> str:
-        id_ = self.id(f"{path.key}.{head.name}")
+        id_ = self.id(path.head_key(head))
         calibration = calibration_words(head, self.model)
         self.nodes.append(Node(id_, "head", head.name, head_words(head), level=at.flow.level, calibration=calibration))
         if head.parts:

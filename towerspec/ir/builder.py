@@ -43,6 +43,10 @@ class InterferenceError(ShapeError):
     """An operation would mix what belongs to two surfaces."""
 
 
+class NamesakeError(ShapeError):
+    """Two statements would have parameters at one path."""
+
+
 @dataclass(frozen=True)
 class Value:
     """A handle on one op's result, in the scope where it is being used."""
@@ -159,6 +163,7 @@ class Builder:
 
     ops: dict[str, Op] = field(default_factory=dict)
     _known: dict[tuple[object, ...], Op] = field(default_factory=dict)
+    _paths: Paths = field(default_factory=lambda: Paths())
 
     def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
         key = (prim, inputs, scope.path, scope.region, owner)
@@ -179,6 +184,10 @@ class Builder:
         )
         return made
 
+    def declare(self, path: str, statement: str) -> None:
+        """Says that a statement has a parameter at a path. Raises `NamesakeError` where another has it already."""
+        self._paths.declare(path, statement)
+
     def _name(self, scope: Scope, hint: str, owner: str | None) -> str:
         # A value of a trunk statement that belongs to one surface carries that surface's name.
         at = f"@{owner}" if owner and not scope.path.startswith(f"surfaces.{owner}.") else ""
@@ -188,6 +197,26 @@ class Builder:
             count += 1
             name = f"{base}_{count}{at}"
         return name
+
+
+@dataclass
+class Paths:
+    """Where parameters are, and which statement's each is: no two share a path, and none lies within another."""
+
+    statements: dict[str, str] = field(default_factory=dict)  # by path
+    around: dict[str, str] = field(default_factory=dict)  # by each path that leads to a parameter, the first such one
+
+    def declare(self, path: str, statement: str) -> None:
+        if self.statements.get(path) == statement:
+            return
+        steps = path.split(".")
+        outer = [".".join(steps[:count]) for count in range(1, len(steps))]
+        for other in (path, self.around.get(path), *outer):
+            if other in self.statements:
+                raise NamesakeError(f"`{path}` and `{other}` would be parameters at one place of the model")
+        self.statements[path] = statement
+        for at in outer:
+            self.around.setdefault(at, path)
 
 
 @dataclass(frozen=True)
@@ -236,6 +265,7 @@ class Scope:
             *front, last = name.split(".")
             name = ".".join([*front, self.surface, last])
         path = f"{self.path}.{name}"
+        self.builder.declare(path, self.path)
         root = replace(self, region=()) if self.region else self  # a parameter lives outside every branch
         owner = self.surface if own else self.owner
         prim = Param(path, tuple(shape), init, trainable, dtype)

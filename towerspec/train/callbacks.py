@@ -10,6 +10,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from towerspec.emit.torchscript import tensors
 from towerspec.train.files import write_weights, write_whole
 
 BEST = "best.safetensors"
@@ -51,7 +52,7 @@ class Best(Callback):
         if now is None or self.best is None or self.sign * now < self.sign * self.best:
             self.best = now if now is not None else self.best
             if trainer.is_global_zero:
-                write_weights(self.path, module.module.state_dict())
+                write_weights(self.path, tensors(module.module))
 
     @property
     def best_epoch(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from towerspec.check.parts import part_paths, report_unknown_part
 from towerspec.diagnostics import Report
+from towerspec.emit.torchscript import tensors
 from towerspec.ir.graph import Graph
 from towerspec.train.run import Run
 from towerspec.weights import read_safetensors
@@ -58,7 +59,7 @@ def carry(module: nn.Module, run: Run) -> Carried:
     """
     _ = run.record  # a folder without one is no run
     old = read_safetensors(run.weights)
-    mine = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    mine = tensors(module)
     fits = [path for path in mine if path in old and old[path].shape == mine[path].shape]
     with torch.no_grad():
         for path in fits:
@@ -104,12 +105,11 @@ def freeze(module: nn.Module, graph: Graph, parts: Sequence[str], carried: Carri
     report.check()
     if carried is not None:
         wanted &= set(carried.carried)
-    for path, parameter in module.named_parameters():
-        if path in wanted:
-            parameter.requires_grad_(False)
-    for path, buffer in module.named_buffers():
-        if path in wanted:
-            buffer.frozen = True  # type: ignore[attr-defined]
+    for path, x in tensors(module).items():
+        if path in wanted and isinstance(x, nn.Parameter):
+            x.requires_grad_(False)
+        elif path in wanted:
+            x.frozen = True  # type: ignore[attr-defined]
     return sorted(wanted)
 
 

@@ -125,7 +125,7 @@ def _heads(
 ) -> Iterator[tuple[str, Head, str, tuple[Condition, ...]]]:
     """The heads of a tower or an arm and of all below it, each with its path and the arms that lead to it."""
     for head in path.heads:
-        yield head.name, head.kind, f"{path.key}.{head.name}", arms
+        yield head.name, head.kind, path.head_key(head), arms
     if path.branch is None:
         return
     key = model.features[path.branch.key].name

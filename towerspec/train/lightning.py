@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.emit.names import path_of
 from towerspec.layers.blocks import Train
 from towerspec.train.auc import auc
 from towerspec.train.balancing import Balancer
@@ -178,9 +179,10 @@ class Training(L.LightningModule):
         self.seen = checkpoint["seen"] if world()[0] == 0 else {k: 0 * x for k, x in checkpoint["seen"].items()}
 
     def configure_optimizers(self) -> Any:
-        trained = {name: p for name, p in self.named_parameters() if p.requires_grad and p is not self.anchor}
-        tables = [p for name, p in trained.items() if name.removeprefix("module.") in self.tables]
-        dense = [p for name, p in trained.items() if name.removeprefix("module.") not in self.tables]
+        found = {path_of(name.removeprefix("module.")): p for name, p in self.named_parameters()}
+        trained = {path: p for path, p in found.items() if p.requires_grad and p is not self.anchor}
+        tables = [p for path, p in trained.items() if path in self.tables]
+        dense = [p for path, p in trained.items() if path not in self.tables]
         optimizer = make_optimizer(self.options, dense, tables)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(self.options, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from towerspec.check import Checked
 from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model
-from towerspec.emit.torchscript import load_source
+from towerspec.emit.torchscript import load_source, tensors
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import BatchNorm, Embed, Param
 from towerspec.ir.verify import verify
@@ -72,9 +72,9 @@ class _Functional:
 
 def sparse_gradients(module: nn.Module, paths: Iterable[str]) -> None:
     """Gives these tables of a generated module gradients that hold the looked-up rows and no others."""
-    parameters = dict(module.named_parameters())
+    found = tensors(module)
     for path in paths:
-        parameters[path].sparse_rows = True  # type: ignore[attr-defined]
+        found[path].sparse_rows = True  # type: ignore[attr-defined]
 
 
 def owners(graph: Graph) -> dict[str, str | None]:

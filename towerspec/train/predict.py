@@ -13,6 +13,7 @@ from torch import nn
 from towerspec.check import Checked
 from towerspec.check.model import FeatureDef, HeadDef, Model
 from towerspec.emit.helpers import hash_ids
+from towerspec.emit.torchscript import fill
 from towerspec.layers.heads import Product
 from towerspec.train import sharing
 from towerspec.train.batch import Batch
@@ -88,7 +89,7 @@ def link(kind: str, logits: Array) -> Array:
 def stands(model: Model) -> list[Stand]:
     """Every head of every surface, in the order of the text."""
     heads = {
-        f"{path.key}.{head.name}": head
+        path.head_key(head): head
         for surface in model.surfaces.values()
         for path in surface.tower.walk()
         for head in path.heads
@@ -113,7 +114,7 @@ def load_model(run: Run) -> tuple[Checked, nn.Module]:
     checked = run.checked()
     _, graph = checked.sound()
     module = shared_module(checked)
-    module.load_state_dict(match(graph, read_safetensors(run.weights)))
+    fill(module, match(graph, read_safetensors(run.weights)))
     return checked, module.eval()
 
 

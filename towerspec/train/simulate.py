@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.emit.torchscript import tensors
 from towerspec.layers.heads import Product
 from towerspec.train.best import Best
 from towerspec.train.encode import Array, Vocabulary
@@ -74,7 +75,7 @@ def simulate(checked: Checked, out: Path, options: Options = DEFAULT) -> dict[st
         with tempfile.TemporaryDirectory(prefix=".simulated-", dir=out) as name:
             fresh = Path(name)
             best = simulation.write(fresh)
-            write_weights(fresh / "teacher" / "weights.safetensors", simulation.teacher.module.state_dict())
+            write_weights(fresh / "teacher" / "weights.safetensors", tensors(simulation.teacher.module))
             write_text(fresh / "teacher" / "vocabularies.json", json.dumps(simulation.vocabularies) + "\n")
             (out / "teacher").mkdir(exist_ok=True)
             for path in (path for path in fresh.rglob("*") if path.is_file()):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from towerspec.check import Checked
+from towerspec.emit.torchscript import tensors
 from towerspec.layers.features import Number
 from towerspec.layers.heads import Count, Multiclass, Product, Regression
 from towerspec.train.batching import to_batch
@@ -33,7 +34,7 @@ class Teacher:
 
     def fit(self, rows: Rows) -> None:
         """Sets the features' statistics, the tables' spread, and each head's scale and base rate, by some rows."""
-        state = self.module.state_dict()
+        state = tensors(self.module)
         for of in self.encoder.features.values():
             for feature in of:
                 if isinstance(feature.kind, Number):
@@ -55,7 +56,7 @@ class Teacher:
                     self._set_head(label, place, logits[label.name][here].reshape(int(here.sum()), -1))
 
     def _set_head(self, label: LabelColumn, place: Place, logits: Array) -> None:
-        state = self.module.state_dict()
+        state = tensors(self.module)
         weight, bias = state[f"{place.path}.weight"], state[f"{place.path}.bias"]
         # By quantiles: products of features have long tails, and a few rows must not decide how far apart the rest are.
         low, middle, high = np.quantile(logits, [0.16, 0.5, 0.84], axis=0)

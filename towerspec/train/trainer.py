@@ -19,6 +19,7 @@ from torch import Tensor
 
 from towerspec.check import Checked
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.emit.torchscript import tensors
 from towerspec.layers.blocks import Train
 from towerspec.train.balancing import BALANCERS
 from towerspec.train.callbacks import Best, Checkpoints, Lines
@@ -105,9 +106,9 @@ def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
     fitted = log.fit()
     statistics = statistics_to_fit(fitted.statistics, carried)
     with torch.no_grad():
-        for path, buffer in module.named_buffers():
+        for path, x in tensors(module).items():
             if path in statistics:
-                buffer.copy_(statistics[path])
+                x.copy_(statistics[path])
     vocabularies = fitted.vocabularies
     if setup.init_from and carried:
         vocabularies = carried_vocabularies(setup.init_from, carried, vocabularies)
@@ -120,7 +121,7 @@ def _training(checked: Checked, made: Made, options: Train, setup: Setup, steps:
     """The module as Lightning trains it, in so many steps an epoch."""
     model, graph = checked.sound()
     kinds = {task: head.loss for task, head in Losses(model).kinds.items()}
-    parameters = {path: p for path, p in made.module.named_parameters() if p.requires_grad}
+    parameters = {path: x for path, x in tensors(made.module).items() if x.requires_grad}
     balancer = BALANCERS[options.balance](
         list(kinds), kinds, [parameters[p] for p in shared_layer(graph) if p in parameters]
     )
