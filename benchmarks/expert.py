@@ -88,7 +88,7 @@ class Tower(Holder):
     def __init__(self, s: State) -> None:
         super().__init__()
         at, intent = "surfaces.search.tower.", "surfaces.search.intent."
-        film = at + "fuse_intent."
+        film = at + "fuse_intent_after_1_film."
         self.hold(
             query=missing_first(s["surfaces.search.query.weight"]),
             intent0=s[intent + "0.weight"],

@@ -202,5 +202,5 @@ def test_what_a_surface_computes_decides_its_digest(tmp_path: Path) -> None:
         spec = tmp_path / "view_types.tower"
         spec.write_text(edited)
         document = compile_spec(check(spec), tmp_path / name)
-        digests.append((document["unified"]["key"], {s: e["sha256"] for s, e in document["surfaces"].items()}))
+        digests.append((document["unified"]["sha256"], {s: e["sha256"] for s, e in document["surfaces"].items()}))
     assert digests[0] == digests[1] == digests[2]

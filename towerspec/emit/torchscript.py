@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import itertools
 import linecache
 import re
 import sys
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
 from towerspec.emit.names import path_of
+
+_LOADED = itertools.count()  # generated files, so far
 
 
 @contextmanager
@@ -50,12 +53,13 @@ def load_source(source: str, name: str) -> types.ModuleType:
     """A generated file as a module, without writing it anywhere.
 
     TorchScript asks for the source of what it compiles, and keeps the file's name: a fixed one, so that
-    a compile gives the same bytes wherever it runs. Two sources of one name stay apart by their digest.
+    a compile gives the same bytes wherever it runs. Two sources of one name stay apart by their digest, and classes of
+    a source that is loaded again by a count, which `script` takes out.
     """
     source = without_comments(source)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
-    module = types.ModuleType(f"towerspec_generated_{name}_{digest}")
+    module = types.ModuleType(f"towerspec_generated_{name}_{digest}_{next(_LOADED):09d}")
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module
@@ -91,30 +95,29 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def script(model: nn.Module) -> torch.jit.ScriptModule:
-    """The module as TorchScript, unfrozen."""
+    """The module as TorchScript, unfrozen.
+
+    TorchScript numbers the classes that it makes through a whole process, and its files hold the numbers. So the
+    module is written without its weights, numbered from 0, and loaded: then a file is the same whatever was compiled
+    before it.
+    """
     with quiet():
-        return torch.jit.script(model)
+        made = from_bytes(_renumbered(to_bytes(torch.jit.script(_hollow(model)))))
+    for name, x in [*model.named_parameters(), *model.named_buffers()]:
+        *parts, last = name.split(".")
+        # By TorchScript's own look-up: in Python's, a part named `save` is a method.
+        reduce(lambda module, part: module.getattr(part), parts, made._c).setattr(last, x)
+    return made.eval()
 
 
 def freeze(model: nn.Module) -> torch.jit.ScriptModule:
-    """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded.
-
-    TorchScript numbers the classes that it makes through a whole process, and its files hold the numbers. A loaded
-    module has a numbering of its own, so it is loaded, without its weights, before it is frozen: a surface's file is
-    then the same whatever was compiled before it.
-    """
-    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    """The module as TorchScript for serving: parameters become constants, and what hangs on nothing else is folded."""
+    packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
+    alone = script(model)
     with quiet():
-        hollow = to_bytes(torch.jit.script(_hollow(model)))
-        packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
-        alone = from_bytes(_renumbered(hollow) if packed else hollow)
-        for path, tensor in weights.items():
-            *parts, name = path.split(".")
-            # By TorchScript's own look-up: in Python's, a part named `save` is a method.
-            reduce(lambda module, part: module.getattr(part), parts, alone._c).setattr(name, tensor)
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
         torch._C._jit_pass_inline(alone.graph)
-        return torch.jit.freeze(alone.eval(), preserved_attrs=packed)
+        return torch.jit.freeze(alone, preserved_attrs=packed)
 
 
 def _hollow(model: nn.Module) -> nn.Module:
@@ -126,18 +129,22 @@ def _hollow(model: nn.Module) -> nn.Module:
 
 
 def _renumbered(content: bytes) -> bytes:
-    """A file of no weights with the numbers of its classes counted from 0: freezing keeps those of packed weights."""
+    """A file of no weights with the numbers of its classes counted from 0, and without its record of the source.
+
+    Freezing keeps those numbers, and places in the source: neither may say what was compiled before.
+    """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = [(name.encode(), archive.read(name)) for name in archive.namelist()]
+        names = [name for name in archive.namelist() if not name.endswith(".debug_pkl")]
+        entries = [(name.encode(), archive.read(name)) for name in names]
     mark = re.compile(rb"(?<=___torch_mangle_)\d+")
     numbers = sorted({int(n) for name, data in entries for text in (name, data) for n in mark.findall(text)})
     place = {b"%d" % number: b"%d" % i for i, number in enumerate(numbers)}
+    count = re.compile(rb"(towerspec_generated_\w+_[0-9a-f]{16})_\d{9}")
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, data in entries:
-            # What a debugger shows has lengths beside its texts, and no names of classes in them.
-            kept = data if name.endswith(b".debug_pkl") else mark.sub(lambda found: place[found[0]], data)
-            archive.writestr(mark.sub(lambda found: place[found[0]], name).decode(), kept)
+            name, data = (mark.sub(lambda found: place[found[0]], count.sub(rb"\1", text)) for text in (name, data))
+            archive.writestr(name.decode(), data)
     return made.getvalue()
 
 
