@@ -8,6 +8,7 @@ a request is the optimiser's business.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from towerspec.check.model import (
@@ -53,8 +54,12 @@ def lower(model: Model, report: Report) -> Graph | None:
     """The op graph of all surfaces; none where the report gained an error."""
     before = len(report.diagnostics)
     lowering = Lowering(model, report)
+    features: dict[str | None, list[FeatureDef]] = {}
+    for feature in model.features.values():
+        features.setdefault(feature.surface, []).append(feature)
     for surface in model.surfaces.values():
-        _Surface(lowering, surface).run()
+        # The inputs' order is the text's, not that of their use; the shared ones come with the first surface.
+        _Surface(lowering, surface).run([*features.pop(None, ()), *features.pop(surface.name, ())])
     if len(report.diagnostics) > before:
         return None
     outputs = tuple(lowering.outputs)
@@ -70,10 +75,9 @@ class _Surface:
         self.values: dict[str, Tensor | None] = dict(lowering.shared)
         self.logits: dict[str, Value] = {}
 
-    def run(self) -> None:
-        for feature in self.model.features.values():  # the inputs' order is the text's, not that of their use
-            if feature.surface in (None, self.surface.name):
-                self._input(feature)
+    def run(self, features: Iterable[FeatureDef]) -> None:
+        for feature in features:
+            self._input(feature)
         for node in self.model.trunk:
             if node.key not in self.values:
                 self.node(node, None)

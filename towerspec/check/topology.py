@@ -136,13 +136,13 @@ def _unused(model: Model, readers: Readers, report: Report) -> None:
 
 
 def _from_trunk(model: Model, report: Report) -> bool:
-    sound = True
+    sound, trunk = True, {node.key for node in model.trunk}
     for surface in model.surfaces.values():
-        start, above = surface.start, {node.key for node in model.trunk}
+        start, above = surface.start, set[str]()
         for node in surface.nodes:  # each comes after what it reads
-            if any(i.key in above for i in node.inputs):
+            if any(i.key in trunk or i.key in above for i in node.inputs):
                 above.add(node.key)
-        if start.key not in above:
+        if start.key not in trunk and start.key not in above:
             sound = False
             name = start.key.rsplit(".", 1)[-1]
             report.error(

@@ -159,6 +159,7 @@ class Builder:
 
     ops: dict[str, Op] = field(default_factory=dict)
     _known: dict[tuple[object, ...], Op] = field(default_factory=dict)
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)  # how many ops have asked for a name
 
     def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
         key = (prim, inputs, scope.path, scope.region, owner)
@@ -182,11 +183,12 @@ class Builder:
     def _name(self, scope: Scope, hint: str, owner: str | None) -> str:
         # A value of a trunk statement that belongs to one surface carries that surface's name.
         at = f"@{owner}" if owner and not scope.path.startswith(f"surfaces.{owner}.") else ""
-        base, count = f"{scope.path}.{hint}", 1
-        name = base + at
+        base, count = f"{scope.path}.{hint}", self._counts.get((f"{scope.path}.{hint}", at), 0) + 1
+        name = base + at if count == 1 else f"{base}_{count}{at}"
         while name in self.ops:
             count += 1
             name = f"{base}_{count}{at}"
+        self._counts[base, at] = count
         return name
 
 
