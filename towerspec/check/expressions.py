@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from towerspec.check.model import Node, Operand
-from towerspec.check.names import Namespace, check_usable, unknown
+from towerspec.check.names import Namespace, check_usable, unknown, unknown_kind
 from towerspec.check.params import build
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.builder import Scope
-from towerspec.layers.base import Layer, Tensor, find, kinds, signature
+from towerspec.layers.base import Layer, Tensor, find, signature
 from towerspec.syntax import tree
 
 
@@ -130,7 +130,7 @@ class Expressions:
     def _layer(self, call: tree.Call) -> Layer | None:
         cls = find("layer", call.kind.text)
         if cls is None:
-            unknown("T202", "layer", call.kind.text, call.kind.span, list(kinds("layer")), self.report)
+            unknown_kind("T202", "layer", "layer", call.kind, self.report)
             return None
         layer = build(cls, call.options, call.kind.span, f"layer `{call.kind.text}`", self.report)
         takes = signature(cls)

@@ -39,8 +39,20 @@ from towerspec.ir.types import Level, ShapeError, Type
 ZEROS, ONES = Init("zeros"), Init("ones")
 
 
+MOST_OPS = 250_000
+MOST_NUMBERS = 2**31  # of a parameter, or of a value's row: 8 GiB in fp32
+
+
 class InterferenceError(ShapeError):
     """An operation would mix what belongs to two surfaces."""
+
+
+class TooLarge(Exception):
+    """A graph passes a bound in this scope: `numbers` is what one value or parameter would hold, none for the ops."""
+
+    def __init__(self, scope: Scope, numbers: int | None = None) -> None:
+        super().__init__(f"{scope.path} makes the graph too large")
+        self.scope, self.numbers = scope, numbers
 
 
 @dataclass(frozen=True)
@@ -173,6 +185,8 @@ class Builder:
                 f"an operation mixes what belongs to the surfaces {' and '.join(f'`{o}`' for o in sorted(owners))}"
             )
         type_ = prim.infer(*(op.type for op in operands))
+        if len(self.ops) >= MOST_OPS or type_.numel > MOST_NUMBERS:
+            raise TooLarge(scope, type_.numel if type_.numel > MOST_NUMBERS else None)
         mine = next(iter(owners), None)
         name = self._name(scope, hint, mine)
         made = self.ops[name] = self._known[key] = Op(
