@@ -19,6 +19,7 @@ import click
 
 from towerspec import __version__
 from towerspec.diagnostics import (
+    MOST,
     Diagnostic,
     SpecError,
     did_you_mean,
@@ -34,7 +35,6 @@ RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "concise": render_concise,
     "github": render_github,
 }
-MOST = 200  # mistakes shown at once; nobody reads more, and a hostile file has millions
 
 # Commands that live elsewhere, imported when they are asked for.
 _ELSEWHERE = {

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "MOST",
     "Diagnostic",
     "Label",
     "Report",
+    "ReportFull",
     "Source",
     "Span",
     "SpecError",
@@ -114,13 +116,28 @@ class SpecError(Exception):
         super().__init__("\n\n".join(render(d) for d in diagnostics))
 
 
+MOST = 200  # mistakes shown at once; nobody reads more
+
+
+class ReportFull(Exception):
+    """A report has as many mistakes as it takes; whoever made it ends its work there."""
+
+
 @dataclass
 class Report:
-    """Collects the diagnostics of a run, each once, in the order of the files' text."""
+    """Collects the diagnostics of a run, each once, in the order of the files' text.
 
+    It is true where there is an error. With `most`, one error more raises `ReportFull`: a hostile file has millions.
+    """
+
+    most: int | None = None
+    full: bool = False
     _found: dict[Diagnostic, None] = field(default_factory=dict)
 
     def add(self, diagnostic: Diagnostic) -> None:
+        if diagnostic not in self._found and self.most is not None and len(self._found) >= self.most:
+            self.full = True
+            raise ReportFull
         self._found.setdefault(diagnostic)
 
     def error(
@@ -152,17 +169,22 @@ class Report:
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.diagnostics)
 
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What is no mistake, and may be none that was meant."""
+        return tuple(d for d in self.diagnostics if d.severity == "warning")
+
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return any(d.severity == "error" for d in self._found)
 
     def check(self) -> None:
-        """Raise `SpecError` if anything was found."""
-        if self._found:
+        """Raise `SpecError` with all that was found, if an error is among it."""
+        if self:
             raise SpecError(*self.diagnostics)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The help line for a misspelt word, if a known one is close.
+def did_you_mean(word: str, known: Iterable[str], meant: Mapping[str, str] | None = None) -> str | None:
+    """The help line for a misspelt word, if a known one is close; `meant` has other words for known things.
 
     >>> did_you_mean("gatd", ["film", "gate"])
     'did you mean `gate`?'
@@ -170,13 +192,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     'did you mean `mlp`?'
     >>> did_you_mean("ctr", ["CTR"])
     'did you mean `CTR`?'
+    >>> did_you_mean("dot", ["dropout"])
+    >>> did_you_mean("dcn", ["cross", "din"], {"dcn": "cross"})
+    'did you mean `cross`?'
     """
-    import difflib  # here, as is json: most runs have nothing to report
+    from towerspec.spelling import nearest  # here, as is json: most runs have nothing to report
 
-    known = list(known)
-    swapped = [other for other in known if other.casefold() == word.casefold() or sorted(other) == sorted(word)]
-    close = swapped or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else None
+    found = (meant or {}).get(word.casefold()) or nearest(word, known)
+    return f"did you mean `{found}`?" if found else None
 
 
 def listing(words: Iterable[str], most: int = 24) -> str:
@@ -190,9 +213,16 @@ def listing(words: Iterable[str], most: int = 24) -> str:
     return shown if len(words) <= most else f"{shown}, … ({len(words) - most} more)"
 
 
+_LONGEST = 600  # letters of a message or a note; what it quotes may be as long as a file
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
 def _printable(text: str) -> str:
     # Control characters in a spec must not drive the reader's terminal.
-    return "".join(c if c.isprintable() else ("    " if c == "\t" else "\ufffd") for c in text)
+    return "".join(c if c.isprintable() else ("    " if c == "\t" else "\ufffd") for c in _cut(text))
 
 
 _WINDOW = 140  # a longer source line is cut around the span
@@ -251,7 +281,7 @@ def render_github(d: Diagnostic) -> str:
     if d.span:
         line, column = d.span.source.position(d.span.start)
         where = f"file={escape(d.span.source.path, True)},line={line},col={column},"
-    text = "\n".join([d.message, *d.notes, *([d.help] if d.help else [])])
+    text = "\n".join(map(_cut, [d.message, *d.notes, *([d.help] if d.help else [])]))
     return f"::{d.severity} {where}title={escape(d.code, True)}::{escape(text)}"
 
 
@@ -276,12 +306,12 @@ def render_json(diagnostics: Iterable[Diagnostic]) -> str:
         {
             "code": d.code,
             "severity": d.severity,
-            "message": d.message,
+            "message": _cut(d.message),
             "span": _place(d.span),
             "label": d.label,
             "labels": [{"span": _place(label.span), "message": label.message} for label in d.labels],
-            "notes": list(d.notes),
-            "help": d.help,
+            "notes": [_cut(note) for note in d.notes],
+            "help": _cut(d.help) if d.help else None,
         }
         for d in diagnostics
     ]

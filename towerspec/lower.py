@@ -8,6 +8,7 @@ a request is the optimiser's business.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from towerspec.check.model import (
@@ -24,7 +25,17 @@ from towerspec.check.model import (
     SurfaceDef,
 )
 from towerspec.diagnostics import Label, Report, Span
-from towerspec.ir.builder import Builder, InterferenceError, NamesakeError, Scope, Sequence, Value
+from towerspec.ir.builder import (
+    MOST_NUMBERS,
+    MOST_OPS,
+    Builder,
+    InterferenceError,
+    NamesakeError,
+    Scope,
+    Sequence,
+    TooLarge,
+    Value,
+)
 from towerspec.ir.graph import Graph, Output
 from towerspec.ir.primitives import Hash, Ids, Input, Merge, Present
 from towerspec.ir.types import ShapeError
@@ -56,12 +67,45 @@ def lower(model: Model, report: Report) -> Graph | None:
     """The op graph of all surfaces; none where the report gained an error."""
     before = len(report.diagnostics)
     lowering = Lowering(model, report)
-    for surface in model.surfaces.values():
-        _Surface(lowering, surface).run()
+    try:
+        _surfaces(lowering)
+    except TooLarge as error:
+        _too_large(error, report)
     if len(report.diagnostics) > before:
         return None
     outputs = tuple(lowering.outputs)
     return Graph(model.name, tuple(model.surfaces), tuple(lowering.builder.ops.values()), outputs).restrict(outputs)
+
+
+def _surfaces(lowering: Lowering) -> None:
+    model = lowering.model
+    features: dict[str | None, list[FeatureDef]] = {}
+    for feature in model.features.values():
+        features.setdefault(feature.surface, []).append(feature)
+    for surface in model.surfaces.values():
+        # The inputs' order is the text's, not that of their use; the shared ones come with the first surface.
+        _Surface(lowering, surface).run([*features.pop(None, ()), *features.pop(surface.name, ())])
+
+
+def _too_large(error: TooLarge, report: Report) -> None:
+    name = error.scope.path.split(".", 2 if error.scope.path.startswith("surfaces.") else 1)[-1]
+    if error.numbers is None:
+        report.error(
+            "T216",
+            f"the model grows past {MOST_OPS:,} operations at `{name}`",
+            error.scope.span,
+            "grows past the bound here",
+            help="write fewer or smaller layers, or split the model",
+        )
+    elif not any(d.code == "T306" for d in report):  # a table's size is reported where it is declared
+        report.error(
+            "T306",
+            f"`{name}` is too large",
+            error.scope.span,
+            f"{error.numbers:,} numbers",
+            notes=[f"a parameter, or what a value holds a row, is at most {MOST_NUMBERS:,} numbers"],
+            help="make it, or what it reads, narrower",
+        )
 
 
 class _Surface:
@@ -73,10 +117,9 @@ class _Surface:
         self.values: dict[str, Tensor | None] = dict(lowering.shared)
         self.logits: dict[str, Value] = {}
 
-    def run(self) -> None:
-        for feature in self.model.features.values():  # the inputs' order is the text's, not that of their use
-            if feature.surface in (None, self.surface.name):
-                self._input(feature)
+    def run(self, features: Iterable[FeatureDef]) -> None:
+        for feature in features:
+            self._input(feature)
         for node in self.model.trunk:
             if node.key not in self.values:
                 self.node(node, None)
@@ -193,7 +236,7 @@ class _Surface:
         except ShapeError as error:
             self._failed(node, error)
         except Exception as error:
-            if type(node.layer).__module__.startswith("towerspec."):
+            if isinstance(error, TooLarge) or type(node.layer).__module__.startswith("towerspec."):
                 raise
             self._foreign(node, error)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from towerspec.check.build import build_model
+from towerspec.check.hidden import check_hidden
 from towerspec.check.model import Model
 from towerspec.check.parts import check_freeze
-from towerspec.diagnostics import Report, Span
+from towerspec.check.unused import unused, without_unused
+from towerspec.diagnostics import MOST, Report, ReportFull, Span
 from towerspec.ir.graph import Graph
 from towerspec.lower import lower
 from towerspec.syntax import tree
@@ -24,7 +28,10 @@ _LOCAL = frozenset({"T202", "T203", "T204", "T205", "T206", "T207", "T212", "T21
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking a spec gives: the model and its op graph where there is no error, and the report."""
+    """What checking a spec gives: the model and its op graph where there is no error, and the report.
+
+    What no head needs is in neither of the two. The report has warnings only where it has no error.
+    """
 
     model: Model | None
     graph: Graph | None
@@ -38,46 +45,67 @@ class Checked:
         return self.model, self.graph
 
 
-def check(path: str | Path, watch: Watch | None = None) -> Checked:
-    """Checks a spec file and all that it includes.
+def check(path: str | Path, watch: Watch | None = None, *, strict: bool = False) -> Checked:
+    """Checks a spec file and all that it includes; `strict` makes errors of the warnings, included files' as well.
 
     Raises `SpecError` only where the file itself can't be read; all else is in the report.
     """
-    watch = watch or Watch()
-    with watch.stage("parse"):
-        read = load(path)
-    return _check(*read, watch)
+    return _check(lambda report: load(path, report), watch or Watch(), strict)
 
 
-def check_text(text: str, path: str = "<spec>") -> Checked:
+def check_text(text: str, path: str = "<spec>", *, strict: bool = False) -> Checked:
     """Checks a spec given as text.
 
     >>> check_text("model m").report.diagnostics[0].code
     'T411'
     """
-    return _check(*load_text(text, path), Watch())
+    return _check(lambda report: load_text(text, path, report), Watch(), strict)
+
+
+def _check(read: Callable[[Report], tree.Spec], watch: Watch, strict: bool) -> Checked:
+    report, found = Report(MOST), None
+    with contextlib.suppress(ReportFull):
+        with watch.stage("parse"):
+            spec = read(report)
+        found = _model(spec, report, watch)
+        if found is not None:
+            report.extend(unused(found[0], spec.span.source, strict)[:MOST])
+    if report or found is None:
+        return Checked(None, None, report)
+    model, graph = found
+    return Checked(without_unused(model), graph, report)
+
+
+def _model(spec: tree.Spec, report: Report, watch: Watch) -> tuple[Model, Graph] | None:
+    """The model and its graph, with all that the text declares; none where there is an error."""
+    broken = bool(report)
+    check_hidden(spec.items, report)
+    with watch.stage("expand"):
+        expanded = expand(spec, report)
+    if expanded is None:
+        return None
+    if broken or report:
+        _statements(expanded, report)
+        return None
+    with watch.stage("check"):
+        model = build_model(expanded, report)
+    with watch.stage("lower"):
+        graph = lower(model, report) if model is not None else None
+    if model is None or graph is None:
+        return None
+    check_freeze(expanded.items, graph, report)
+    return None if report else (model, graph)
+
+
+def _statements(spec: tree.Spec, report: Report) -> None:
+    """Reports what is wrong inside of statements: names may be missing because their text couldn't be read."""
+    local = Report(MOST)
+    known = [d.span for d in report if d.span]
+    with contextlib.suppress(ReportFull):
+        build_model(spec, local)
+    report.extend(d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known))
 
 
 def _touch(a: Span | None, b: Span) -> bool:
     """Whether two places overlap: a mistake is not reported again for what follows from it."""
     return a is not None and a.source is b.source and a.start < b.end and b.start < a.end
-
-
-def _check(spec: tree.Spec, report: Report, watch: Watch) -> Checked:
-    broken = bool(report)
-    with watch.stage("expand"):
-        spec = expand(spec, report)
-    if broken or report:
-        # Names may be missing only because the text that defines them couldn't be read.
-        local = Report()
-        build_model(spec, local)
-        known = [d.span for d in report if d.span]
-        report.extend(d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known))
-        return Checked(None, None, report)
-    with watch.stage("check"):
-        model = build_model(spec, report)
-    with watch.stage("lower"):
-        graph = lower(model, report) if model is not None else None
-    if graph is not None:
-        check_freeze(spec.items, graph, report)
-    return Checked(None, None, report) if report else Checked(model, graph, report)

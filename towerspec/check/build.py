@@ -22,7 +22,7 @@ def build_model(spec: tree.Spec, report: Report) -> Model | None:
     """The model graph of an expanded spec; none where something is missing that no model can do without."""
     by_type = _by_type(spec.items)
     surfaces: list[tree.Surface] = _unique_surfaces(by_type[tree.Surface], report)
-    features = Features(report, tuple(s.name.text for s in surfaces), {}, {})
+    features = Features(report, frozenset(s.name.text for s in surfaces), {}, {})
     duplicate_tables(by_type[tree.Table], report)
     for table in by_type[tree.Table]:
         features.table(table)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from towerspec.check.model import Node, Operand
-from towerspec.check.names import Namespace, check_usable, unknown
+from towerspec.check.names import Namespace, check_usable, unknown, unknown_kind
 from towerspec.check.params import build
 from towerspec.diagnostics import Report, Span
 from towerspec.ir.builder import Scope
-from towerspec.layers.base import Layer, Tensor, find, kinds, signature
+from towerspec.layers.base import Layer, Tensor, find, signature
 from towerspec.syntax import tree
 
 
@@ -32,6 +32,8 @@ class Expressions:
     owners: Mapping[str, Sequence[str]] = field(default_factory=dict)
     surface: str | None = None
     nodes: list[Node] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)  # the nodes' keys
+    _counts: dict[str, int] = field(default_factory=dict)  # the nested calls that have asked for a key
 
     def assign(self, statements: Iterable[tree.Assign], names: Namespace, prefix: str) -> None:
         """Adds the nodes of a block's statements; names may be used before the line that defines them."""
@@ -46,10 +48,7 @@ class Expressions:
             return self.name(value.name, value.span, names)
         if isinstance(value, (tree.Call, tree.Inline)):
             kind = value.kind.text if isinstance(value, tree.Call) else value.template.text
-            key, count, taken = f"{parent}.{kind}", 1, {node.key for node in self.nodes}
-            while key in taken:
-                count += 1
-                key = f"{parent}.{kind}_{count}"
+            key = self._key(f"{parent}.{kind}")
             self._node(value, key, names, None)
             return Operand(key, value.span)
         self.report.error(
@@ -60,6 +59,18 @@ class Expressions:
             help="numbers, texts and lists go into options, as `name: value`",
         )
         return None
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        self._taken.add(node.key)
+
+    def _key(self, base: str) -> str:
+        """A key for a nested call that no node has yet."""
+        count = self._counts.get(base, 0) + 1
+        while (key := base if count == 1 else f"{base}_{count}") in self._taken:
+            count += 1
+        self._counts[base] = count
+        return key
 
     def name(self, name: str, span: Span, names: Namespace) -> Operand | None:
         """The value that a word stands for."""
@@ -92,7 +103,7 @@ class Expressions:
             )
             inputs = (operand,) if operand else ()
             layer = Alias() if operand else None
-            self.nodes.append(Node(key, layer, inputs, value.span, name_span or value.span, {}))
+            self._add(Node(key, layer, inputs, value.span, name_span or value.span, {}))
 
     def _inline(self, value: tree.Inline, key: str, names: Namespace) -> Operand | None:
         inner = Namespace()
@@ -114,12 +125,12 @@ class Expressions:
         if len(known) < len(inputs):
             layer = None
         options = {o.name.text: o.value.span for o in call.options}
-        self.nodes.append(Node(key, layer, known, call.span, name_span or call.span, options))
+        self._add(Node(key, layer, known, call.span, name_span or call.span, options))
 
     def _layer(self, call: tree.Call) -> Layer | None:
         cls = find("layer", call.kind.text)
         if cls is None:
-            unknown("T202", "layer", call.kind.text, call.kind.span, list(kinds("layer")), self.report)
+            unknown_kind("T202", "layer", "layer", call.kind, self.report)
             return None
         layer = build(cls, call.options, call.kind.span, f"layer `{call.kind.text}`", self.report)
         takes = signature(cls)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from towerspec.check.model import GROUPS, FeatureDef, TableDef
-from towerspec.check.names import Namespace, check_usable, unknown
+from towerspec.check.names import Namespace, check_usable, unknown, unknown_kind
 from towerspec.check.params import build
 from towerspec.diagnostics import Label, Report
-from towerspec.layers.base import find, kinds
+from towerspec.layers.base import find
 from towerspec.layers.blocks import Table
 from towerspec.layers.features import EXTRA_ROWS, Category, Coded, Feature
 from towerspec.syntax import tree
@@ -22,7 +22,7 @@ class Features:
     """Collects the tables and features of a spec."""
 
     report: Report
-    surfaces: tuple[str, ...]
+    surfaces: frozenset[str]
     tables: dict[str, TableDef | None]
     features: dict[str, FeatureDef | None]
 
@@ -48,7 +48,7 @@ class Features:
     def _kind(self, node: tree.Feature, surface: str | None) -> Feature | None:
         cls = find("feature", node.kind.text)
         if cls is None:
-            unknown("T206", "feature kind", node.kind.text, node.kind.span, list(kinds("feature")), self.report)
+            unknown_kind("T206", "feature kind", "feature", node.kind, self.report)
             return None
         kind = build(cls, node.options, node.kind.span, f"a {node.kind.text}", self.report)
         if kind is None:

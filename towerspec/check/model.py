@@ -7,6 +7,7 @@ here; widths and levels follow when the model is lowered to primitives.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
@@ -184,8 +185,9 @@ class Model:
 
     def group(self, name: str) -> tuple[FeatureDef, ...]:
         """The features that `request` or `candidate` stands for: the shared ones of that level that are vectors."""
-        return tuple(
-            f
-            for f in self.features.values()
-            if f.level == GROUPS[name] and f.surface is None and f.kind.kind != "sequence"
-        )
+        return self._groups[name]
+
+    @functools.cached_property
+    def _groups(self) -> dict[str, tuple[FeatureDef, ...]]:
+        vectors = [f for f in self.features.values() if f.surface is None and f.kind.kind != "sequence"]
+        return {name: tuple(f for f in vectors if f.level == level) for name, level in GROUPS.items()}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
+from towerspec.layers.base import kinds
 from towerspec.syntax import tree
 
 LONGEST = 64
@@ -111,3 +112,17 @@ def unknown(
     known = sorted(set(known))
     notes = [f"{plural or what + 's'} are {listing(known)}"] if known else []
     report.error(code, f"unknown {what} `{name}`", span, f"not a {what}", notes=notes, help=did_you_mean(name, known))
+
+
+def unknown_kind(code: str, what: str, category: str, name: tree.Name, report: Report) -> None:
+    """Reports a word that is no kind of a category, with the one that it is another word for or a misspelling of."""
+    known = kinds(category)
+    others = {other: kind for kind, cls in known.items() for other in cls.also}
+    report.error(
+        code,
+        f"unknown {what} `{name.text}`",
+        name.span,
+        f"not a {what}",
+        notes=[f"{what}s are {listing(known)}"],
+        help=did_you_mean(name.text, known, others),
+    )

@@ -1,4 +1,4 @@
-"""What only the whole graph shows: cycles, values that reach no head, unused features, towers without a trunk.
+"""What only the whole graph shows: cycles, towers without a trunk, surfaces without an input.
 
 networkx finds cycles, and the order of what is used before the line that defines it. It takes longer to import than
 a spec does to check, and a text whose lines stand in order has no cycle, so it is imported where a text has not.
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from towerspec.check.model import GROUPS, FeatureDef, Model, Node, SurfaceDef
 from towerspec.diagnostics import Label, Report
-from towerspec.layers.features import Coded
 
 Readers = Mapping[str, set[str]]  # for each key that is read, the keys that read it
 
@@ -63,7 +62,7 @@ def readers_of(model: Model) -> Readers:
     """What reads each value that is read; a tower is `surfaces.<name>.tower`."""
     found: dict[str, set[str]] = {}
     reads = [(group, [f.key for f in model.group(group)]) for group in GROUPS]
-    reads += [(node.key, [i.key for i in node.inputs]) for node in _nodes(model)]
+    reads += [(node.key, [i.key for i in node.inputs]) for node in all_nodes(model)]
     reads += [(surface.tower.key, tower_reads(surface)) for surface in model.surfaces.values()]
     for reader, keys in reads:
         for key in keys:
@@ -71,7 +70,8 @@ def readers_of(model: Model) -> Readers:
     return found
 
 
-def _nodes(model: Model) -> Iterator[Node]:
+def all_nodes(model: Model) -> Iterator[Node]:
+    """The trunk's values, then each surface's."""
     yield from model.trunk
     for surface in model.surfaces.values():
         yield from surface.nodes
@@ -95,54 +95,19 @@ def check_topology(model: Model, complete: bool, report: Report) -> Model:
         d.code.startswith("T2") or d.code in ("T303", "T401", "T404", "T406", "T410", "T411")
         for d in report.diagnostics
     )
-    # Where no tower stands on the trunk, all of it would look dead.
     if not cut and model.surfaces and _from_trunk(model, report):
-        readers = readers_of(model)
-        _dead(model, readers, report)
-        _unused(model, readers, report)
+        _inputs(model, report)
     return model
 
 
-def _dead(model: Model, readers: Readers, report: Report) -> None:
-    """Reports the last value of each chain that ends short of a tower: the rest of it follows from that one."""
-    for node in _nodes(model):
-        if node.key not in readers:
-            name = node.key.rsplit(".", 1)[-1]
-            report.error(
-                "T402",
-                f"`{name}` reaches no head",
-                node.name_span,
-                "computed and never used",
-                help="use it, or remove the line",
-            )
-
-
-def _unused(model: Model, readers: Readers, report: Report) -> None:
-    unread = {group for group in GROUPS if group not in readers}
-    for feature in model.features.values():
-        if not readers.get(feature.key, set()) - unread:
-            help_ = (
-                "give it to an encoder such as `pooling`"
-                if feature.kind.kind == "sequence"
-                else "use it, or remove the line"
-            )
-            report.error(
-                "T403", f"feature `{feature.name}` is never used", feature.span, "no value reads it", help=help_
-            )
-    tables = {f.kind.table for f in model.features.values() if isinstance(f.kind, Coded)}
-    for table in model.tables.values():
-        if table.name not in tables:
-            report.error("T403", f"table `{table.name}` is never used", table.span, "no feature reads it")
-
-
 def _from_trunk(model: Model, report: Report) -> bool:
-    sound = True
+    sound, trunk = True, {node.key for node in model.trunk}
     for surface in model.surfaces.values():
-        start, above = surface.start, {node.key for node in model.trunk}
+        start, above = surface.start, set[str]()
         for node in surface.nodes:  # each comes after what it reads
-            if any(i.key in above for i in node.inputs):
+            if any(i.key in trunk or i.key in above for i in node.inputs):
                 above.add(node.key)
-        if start.key not in above:
+        if start.key not in trunk and start.key not in above:
             sound = False
             name = start.key.rsplit(".", 1)[-1]
             report.error(
@@ -153,6 +118,38 @@ def _from_trunk(model: Model, report: Report) -> bool:
                 help="start from a trunk value, and fuse this one in",
             )
     return sound
+
+
+def _inputs(model: Model, report: Report) -> None:
+    """Reports each surface whose heads depend on no input: all that it reads is on others, or constant."""
+    names = list(model.surfaces)
+    everywhere = (1 << len(names)) - 1
+    bit = {name: 1 << i for i, name in enumerate(names)}
+    on = {}  # for each key the surfaces that have an input below it, one bit each
+    for feature in model.features.values():
+        some = (feature.surface,) if feature.surface else feature.kind.on
+        on[feature.key] = everywhere if some is None else sum(bit.get(name, 0) for name in set(some))
+    for group in GROUPS:
+        on[group] = _joined(on, [f.key for f in model.group(group)])
+    for node in all_nodes(model):  # each comes after what it reads
+        on[node.key] = _joined(on, [i.key for i in node.inputs])
+    for surface in model.surfaces.values():
+        if not _joined(on, tower_reads(surface)) & bit[surface.name]:
+            report.error(
+                "T413",
+                f"surface `{surface.name}` has no input",
+                surface.span,
+                "scores all candidates alike",
+                notes=["all that its heads depend on is constant, or a feature of other surfaces"],
+                help=f"fuse in a feature that it has, or add `{surface.name}` to the `on` of one that its tower reads",
+            )
+
+
+def _joined(on: Mapping[str, int], keys: Iterable[str]) -> int:
+    joined = 0
+    for key in keys:
+        joined |= on.get(key, 0)
+    return joined
 
 
 def _task_kinds(model: Model, report: Report) -> None:

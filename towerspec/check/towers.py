@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from towerspec.check.arms import ELSE, ArmLabels, is_else
 from towerspec.check.expressions import Expressions
 from towerspec.check.features import find_category
 from towerspec.check.model import ArmDef, BranchDef, CalibrateDef, FeatureDef, FuseDef, HeadDef, PathDef, TableDef
-from towerspec.check.names import Namespace, check_usable, tower_step, unknown
+from towerspec.check.names import Namespace, check_usable, tower_step, unknown, unknown_kind
 from towerspec.check.params import build
-from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
+from towerspec.diagnostics import Label, Report, Span, listing
 from towerspec.ir.types import Level
 from towerspec.layers.base import Fusion, find, kinds
 from towerspec.layers.blocks import Tower
@@ -19,7 +21,7 @@ from towerspec.layers.features import Category
 from towerspec.layers.heads import Head
 from towerspec.syntax import tree
 
-ELSE = "else"
+Heads = ChainMap[str, tree.Head]  # a path's by name, and below them those of the paths around it
 
 
 def heads_of(items: Iterable[object]) -> Iterator[tree.Head]:
@@ -50,7 +52,7 @@ class Towers:
         key: str,
         node: tree.Tower | tree.Arm,
         calibrates: dict[str, tree.Calibrate],
-        outer_heads: tuple[tree.Head, ...] = (),
+        outer_heads: Heads | None = None,
     ) -> PathDef | None:
         """A tower or an arm; `calibrates` holds what the blocks around it say of its heads."""
         what = "a tower" if isinstance(node, tree.Tower) else "an arm"
@@ -78,19 +80,20 @@ class Towers:
                 help="add a line such as `head click : binary`",
             )
         fuses = [self._fuse(i, params, f"the {what.split()[1]}") for i in items if isinstance(i, tree.Fuse)]
-        visible = (*outer_heads, *heads)
-        built = [self._head(h, visible, calibrates.get(h.name.text)) for h in self._once(heads, outer_heads)]
+        visible = outer_heads.new_child() if outer_heads is not None else ChainMap()
+        built = [self._head(h, visible, calibrates.get(h.name.text)) for h in self._once(heads, visible)]
         branch = self._branch(branches[0], key, calibrates, visible) if branches else None
         return PathDef(key, params or Tower(), tuple(f for f in fuses if f), tuple(h for h in built if h), branch, at)
 
-    def _once(self, heads: list[tree.Head], outer: tuple[tree.Head, ...]) -> list[tree.Head]:
-        first = {h.name.text: h for h in outer}
+    def _once(self, heads: list[tree.Head], first: Heads) -> list[tree.Head]:
+        """Adds the heads to those of the path so far; the ones that it has not yet."""
         kept = []
         for head in heads:
             check_usable(head.name, self.report)
-            self._apart(head.name, ())
-            other = first.setdefault(head.name.text, head)
-            if other is head:
+            self._apart(head.name, {})
+            other = first.get(head.name.text)
+            if other is None:
+                first[head.name.text] = head
                 kept.append(head)
             else:
                 self.report.error(
@@ -104,11 +107,12 @@ class Towers:
 
     def _calibrates(self, items: Iterable[object], outer: dict[str, tree.Calibrate]) -> dict[str, tree.Calibrate]:
         items = list(items)
+        calibrates = [item for item in items if isinstance(item, tree.Calibrate)]
+        if not calibrates:
+            return outer
         merged = dict(outer)
         known = {h.name.text for h in heads_of(items)}
-        for item in items:
-            if not isinstance(item, tree.Calibrate):
-                continue
+        for item in calibrates:
             name = item.head.text
             if name not in known:
                 unknown("T213", "head", name, item.head.span, sorted(known), self.report)
@@ -132,7 +136,7 @@ class Towers:
     def _fuse(self, node: tree.Fuse, params: Tower | None, what: str) -> FuseDef | None:
         cls = find("fusion", node.kind.text)
         if cls is None:
-            unknown("T203", "fusion", node.kind.text, node.kind.span, list(kinds("fusion")), self.report)
+            unknown_kind("T203", "fusion", "fusion", node.kind, self.report)
             fusion = None
         else:
             fusion = build(cls, node.options, node.kind.span, f"fusion `{node.kind.text}`", self.report)
@@ -158,12 +162,10 @@ class Towers:
         assert isinstance(fusion, Fusion)
         return FuseDef(after, value, fusion, node.span)
 
-    def _head(
-        self, node: tree.Head, visible: tuple[tree.Head, ...], calibrate: tree.Calibrate | None
-    ) -> HeadDef | None:
+    def _head(self, node: tree.Head, visible: Heads, calibrate: tree.Calibrate | None) -> HeadDef | None:
         cls = find("head", node.kind.text)
         if cls is None:
-            unknown("T205", "head kind", node.kind.text, node.kind.span, list(kinds("head")), self.report)
+            unknown_kind("T205", "head kind", "head", node.kind, self.report)
             return None
         kind = build(cls, node.options, node.kind.span, f"a {node.kind.text} head", self.report)
         if kind is None:
@@ -174,7 +176,7 @@ class Towers:
             return None
         return HeadDef(node.name.text, kind, tuple(a.text for a in node.args), fitted, node.name.span)
 
-    def _parts(self, node: tree.Head, kind: Head, visible: tuple[tree.Head, ...]) -> bool:
+    def _parts(self, node: tree.Head, kind: Head, visible: Heads) -> bool:
         if not kind.takes_heads:
             if node.args:
                 self.report.error("T505", f"a {kind.kind} head takes no other heads", node.args[0].span, "not taken")
@@ -188,12 +190,12 @@ class Towers:
                 help=f"write `head {node.name.text} : product(click, conversion)`",
             )
             return False
-        others = {h.name.text: h for h in visible if h is not node}
         sound = True
         for arg in node.args:
-            other = others.get(arg.text)
+            other = visible.get(arg.text) if arg.text != node.name.text else None
             if other is None:
-                unknown("T213", "head", arg.text, arg.span, list(others), self.report)
+                others = [name for name in visible if name != node.name.text]
+                unknown("T213", "head", arg.text, arg.span, others, self.report)
             elif other.kind.text != "binary":
                 self.report.error(
                     "T505",
@@ -208,7 +210,7 @@ class Towers:
     def _calibrate(self, node: tree.Calibrate, head: Head) -> CalibrateDef | None:
         cls = find("calibrator", node.kind.text)
         if cls is None:
-            unknown("T204", "calibrator", node.kind.text, node.kind.span, list(kinds("calibrator")), self.report)
+            unknown_kind("T204", "calibrator", "calibrator", node.kind, self.report)
             return None
         kind = build(cls, node.options, node.kind.span, f"calibrator `{node.kind.text}`", self.report)
         by = (
@@ -238,7 +240,7 @@ class Towers:
         return None if node.by and not by else CalibrateDef(kind, by.key if by else None, node.span)
 
     def _branch(
-        self, node: tree.Branch, key: str, calibrates: dict[str, tree.Calibrate], visible: tuple[tree.Head, ...]
+        self, node: tree.Branch, key: str, calibrates: dict[str, tree.Calibrate], visible: Heads
     ) -> BranchDef | None:
         feature = find_category(node.key, self.names, self.features, self.surface, "T408", "a branch key", self.report)
         if feature is not None and feature.level != Level.REQUEST:
@@ -255,29 +257,20 @@ class Towers:
             self.used.add(feature.key)
         self._rows_by_number(node, feature)
         arms: list[ArmDef] = []
-        labels: dict[str, tree.Arm] = {}
+        labels = ArmLabels(feature, self._rows(feature), self.report)
         for arm in node.arms:
-            named = isinstance(arm.label, tree.Name)
-            label = arm.label.text if isinstance(arm.label, tree.Name) else str(arm.label.value)
-            other = labels.setdefault(label, arm)
-            if other is not arm:
-                self.report.error(
-                    "T210",
-                    f"arm `{label}` is defined twice",
-                    arm.label.span,
-                    "defined again here",
-                    labels=[Label(other.label.span, "first defined here")],
-                )
+            ids = labels.add(arm)
+            if ids is None:
                 continue
-            ids = self._arm_ids(label, arm, feature) if feature else ()
+            label = arm.label.text if isinstance(arm.label, tree.Name) else ""
             # No name in a spec starts with an underscore, so these can't meet another arm's.
-            at = "_else" if label == ELSE else tower_step(label) if named else f"_{(ids or (0,))[0]}"
-            if named and label != ELSE:
+            at = "_else" if is_else(arm.label) else tower_step(label) if label else f"_{(ids or (0,))[0]}"
+            if isinstance(arm.label, tree.Name) and not is_else(arm.label):
                 check_usable(arm.label, self.report)
                 self._apart(arm.label, visible)
             path = self.path(arm.items, f"{key}.{at}", arm, calibrates, visible)
             if path is not None:
-                arms.append(ArmDef(at, ids or (), path, arm.label.span))
+                arms.append(ArmDef(at, ids, path, arm.label.span))
         if feature and isinstance(feature.kind, Category):
             arms = self._exhaustive(node, feature, arms, labels)
         return BranchDef(feature.key, node.key.text, tuple(arms), node.key.span) if feature else None
@@ -295,9 +288,9 @@ class Towers:
                 help="give it `values: […]`, which the arms can name",
             )
 
-    def _apart(self, name: tree.Name, heads: tuple[tree.Head, ...]) -> None:
+    def _apart(self, name: tree.Name, heads: Mapping[str, tree.Head]) -> None:
         """Reports an arm or a head whose parameters would be named like another part's of the tower."""
-        other = next((h for h in heads if h.name.text == name.text and h.name is not name), None)
+        other = heads.get(name.text)
         if other is not None:
             self.report.error(
                 "T210",
@@ -308,53 +301,24 @@ class Towers:
                 notes=["parameters are named after the spec, and these two would share theirs"],
             )
 
-    def _arm_ids(self, label: str, arm: tree.Arm, feature: FeatureDef) -> tuple[int, ...] | None:
-        if label == ELSE:
-            return ()
-        assert isinstance(feature.kind, Category)
-        values = feature.kind.values
-        if values is not None:
-            known = [str(v) for v in values]
-            if label in known:
-                return (known.index(label),)
-            self.report.error(
-                "T409",
-                f"`{label}` is no value of `{feature.name}`",
-                arm.label.span,
-                "not one of its values",
-                notes=[f"its values are {listing(known)}"],
-                help=did_you_mean(label, known),
-            )
+    def _rows(self, feature: FeatureDef | None) -> int | None:
+        """How many ids a branch's key has; none where it is no category or its table is wrong."""
+        if feature is None or not isinstance(feature.kind, Category):
             return None
-        rows = self._rows(feature)
-        if label.isdigit() and int(label) < rows:
-            return (int(label),)
-        self.report.error(
-            "T409",
-            f"`{label}` is no id of `{feature.name}`",
-            arm.label.span,
-            f"must be 0 to {rows - 1}",
-            help="give the feature `values: […]` to branch by name",
-        )
-        return None
-
-    def _rows(self, feature: FeatureDef) -> int:
-        assert isinstance(feature.kind, Category)
-        table = self.tables.get(feature.kind.table) if feature.kind.table else None
-        return table.rows if table else feature.kind.rows or len(feature.kind.values or ())
+        if feature.kind.table:
+            table = self.tables.get(feature.kind.table)
+            return table.rows if table else None
+        return feature.kind.rows or len(feature.kind.values or ())
 
     def _exhaustive(
-        self, node: tree.Branch, feature: FeatureDef, arms: list[ArmDef], labels: dict[str, tree.Arm]
+        self, node: tree.Branch, feature: FeatureDef, arms: list[ArmDef], labels: ArmLabels
     ) -> list[ArmDef]:
         """Every id takes some arm: the ones not listed take `else`, and without it the unknown ones take the first."""
-        assert isinstance(feature.kind, Category)
-        rows = self._rows(feature)
-        covered = {i for arm in arms for i in arm.ids}
-        if ELSE not in labels and len(covered) < rows and len(arms) == len(labels):
-            names = (
-                [str(v) for v in feature.kind.values] if feature.kind.values else [str(i) for i in range(min(rows, 30))]
-            )
-            missing = [f"`{n}`" for i, n in enumerate(names) if i not in covered and n not in labels]
+        rows, covered = labels.rows, {i for arm in arms for i in arm.ids}
+        whole = labels.sound and len(arms) == len(labels.first)
+        if ELSE not in labels.first and rows is not None and len(covered) < rows and whole:
+            names = labels.values or [str(i) for i in range(min(rows, len(arms) + 4))]
+            missing = [f"`{n}`" for i, n in enumerate(names) if i not in covered]
             if missing:
                 self.report.error(
                     "T409",
@@ -363,7 +327,7 @@ class Towers:
                     "some of its values have no arm",
                     help="add arms for them, or an arm `else { … }`",
                 )
-        if ELSE in labels or not arms:
+        if ELSE in labels.first or not arms:
             return arms
         first = arms[0]
         return [ArmDef(first.label, (), first.path, first.span), *arms[1:]]

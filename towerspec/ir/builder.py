@@ -39,12 +39,24 @@ from towerspec.ir.types import Level, ShapeError, Type
 ZEROS, ONES = Init("zeros"), Init("ones")
 
 
+MOST_OPS = 250_000
+MOST_NUMBERS = 2**31  # of a parameter, or of a value's row: 8 GiB in fp32
+
+
 class InterferenceError(ShapeError):
     """An operation would mix what belongs to two surfaces."""
 
 
 class NamesakeError(ShapeError):
     """Two statements would have parameters at one path."""
+
+
+class TooLarge(Exception):
+    """A graph passes a bound in this scope: `numbers` is what one value or parameter would hold, none for the ops."""
+
+    def __init__(self, scope: Scope, numbers: int | None = None) -> None:
+        super().__init__(f"{scope.path} makes the graph too large")
+        self.scope, self.numbers = scope, numbers
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ class Builder:
     ops: dict[str, Op] = field(default_factory=dict)
     _known: dict[tuple[object, ...], Op] = field(default_factory=dict)
     _paths: Paths = field(default_factory=lambda: Paths())
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)  # how many ops have asked for a name
 
     def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
         key = (prim, inputs, scope.path, scope.region, owner)
@@ -177,6 +190,8 @@ class Builder:
                 f"an operation mixes what belongs to the surfaces {' and '.join(f'`{o}`' for o in sorted(owners))}"
             )
         type_ = prim.infer(*(op.type for op in operands))
+        if len(self.ops) >= MOST_OPS or type_.numel > MOST_NUMBERS:
+            raise TooLarge(scope, type_.numel if type_.numel > MOST_NUMBERS else None)
         mine = next(iter(owners), None)
         name = self._name(scope, hint, mine)
         made = self.ops[name] = self._known[key] = Op(
@@ -191,11 +206,12 @@ class Builder:
     def _name(self, scope: Scope, hint: str, owner: str | None) -> str:
         # A value of a trunk statement that belongs to one surface carries that surface's name.
         at = f"@{owner}" if owner and not scope.path.startswith(f"surfaces.{owner}.") else ""
-        base, count = f"{scope.path}.{hint}", 1
-        name = base + at
+        base, count = f"{scope.path}.{hint}", self._counts.get((f"{scope.path}.{hint}", at), 0) + 1
+        name = base + at if count == 1 else f"{base}_{count}{at}"
         while name in self.ops:
             count += 1
             name = f"{base}_{count}{at}"
+        self._counts[base, at] = count
         return name
 
 

@@ -41,6 +41,7 @@ class Kind(BaseModel):
     category: ClassVar[str]
     kind: ClassVar[str]
     example: ClassVar[str] = ""  # one statement for the reference, compiled by the tests
+    also: ClassVar[tuple[str, ...]] = ()  # what others call it; where one of these is written, this kind is proposed
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -76,13 +76,16 @@ class Bilinear(Fields):
     def lower(self, b: Scope, *fields: Value) -> Value:
         v = self.split(fields)
         level, d = max(x.type.level for x in v), v[0].width
+        rest = v[1:]  # what stands behind each field, side by side: a field and what stands behind that
+        for i in range(len(rest) - 2, -1, -1):
+            rest[i] = b.concat([rest[i], rest[i + 1]])
         pairs = []
-        for i in range(len(v) - 1):
+        for i, right in enumerate(rest):
             count = len(v) - 1 - i
             rows = count if self.type == "interaction" else 1  # one matrix a pair are one tall matrix a first field
             left = b.linear(v[i], rows * d, "" if self.type == "all" else str(i), bias=False)
-            right = b.concat(v[i + 1 :]).expand(level).reshape(count, d)
-            pairs.append((left.reshape(rows, d).expand(level) * right).reshape(count * d))
+            behind = right.expand(level).reshape(count, d)
+            pairs.append((left.reshape(rows, d).expand(level) * behind).reshape(count * d))
         return b.concat(pairs)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from lark import Token
 from lark import Tree as LarkTree
 
-from towerspec.diagnostics import Diagnostic, Label, Source, Span
+from towerspec.diagnostics import MOST, Diagnostic, Label, Source, Span
 from towerspec.syntax import tree
 
-_INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
-_FLOAT = re.compile(r"[+-]?\d+(_\d+)*(\.\d+(_\d+)*)?([eE][+-]?\d+)?")
+_INTEGER = re.compile(r"[+-]?\d+(_\d+)*", re.ASCII)
+_FLOAT = re.compile(r"[+-]?\d+(_\d+)*(\.\d+(_\d+)*)?([eE][+-]?\d+)?", re.ASCII)
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LARGEST = 2**63 - 1
 _NUMBERS = {
@@ -59,7 +59,7 @@ class Builder:
 
     def _model(self, name: tree.Name) -> None:
         if self.name is not None:
-            self.found.append(
+            self._error(
                 Diagnostic(
                     "T108",
                     "the model is named twice",
@@ -74,6 +74,10 @@ class Builder:
 
     # ---- helpers -----------------------------------------------------------------------------
 
+    def _error(self, found: Diagnostic) -> None:
+        if len(self.found) <= MOST:
+            self.found.append(found)
+
     def _span(self, node: Any) -> Span:
         if isinstance(node, Token):
             return Span(self.source, self.offset + (node.start_pos or 0), self.offset + (node.end_pos or 0))
@@ -85,7 +89,7 @@ class Builder:
     def _define(self, token: Any) -> tree.Name:
         """A name where it is defined: it can't be a word of the language."""
         if str(token) in KEYWORDS:
-            self.found.append(
+            self._error(
                 Diagnostic(
                     "T107",
                     f"`{token}` is a word of the language and can't be a name",
@@ -120,7 +124,7 @@ class Builder:
             problem = "is too long" if _FLOAT.fullmatch(text) else "is not a number"
         if problem:
             shown = text if len(text) <= 40 else text[:39] + "…"
-            self.found.append(Diagnostic("T106", f"`{shown}` {problem}", span, problem, help=_NUMBERS[problem]))
+            self._error(Diagnostic("T106", f"`{shown}` {problem}", span, problem, help=_NUMBERS[problem]))
             value = 0
         return tree.Literal(value, span=span)
 
@@ -128,7 +132,7 @@ class Builder:
         def replace(match: re.Match[str]) -> str:
             if match[1] not in _ESCAPES:
                 at = span.start + 1 + match.start()
-                self.found.append(
+                self._error(
                     Diagnostic(
                         "T104",
                         f"the text has an unknown escape `\\{match[1]}`",

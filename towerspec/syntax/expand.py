@@ -1,177 +1,125 @@
-"""Expansion: constants become their values and templates what they stand for."""
+"""Expansion: constants become their values and templates what they stand for, within bounds of size and depth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
 from towerspec.syntax import tree
+from towerspec.syntax.constants import DEEPEST, LARGEST, Value, circle, constants
+from towerspec.syntax.declarations import Template, declarations, parts_of
 
-LARGEST = 200_000  # nodes after expansion
 N = TypeVar("N")
-Template = tree.LayerTemplate | tree.SurfaceTemplate
 
 
 class _TooLarge(Exception):
-    pass
+    """The expansion of what was written at a place passes a bound."""
+
+    def __init__(self, message: str, span: Span | None) -> None:
+        super().__init__(message)
+        self.span = span
 
 
 @dataclass
 class _Expander:
     report: Report
-    consts: dict[str, tree.Const] = field(default_factory=dict)
-    layers: dict[str, tree.LayerTemplate] = field(default_factory=dict)
-    surfaces: dict[str, tree.SurfaceTemplate] = field(default_factory=dict)
-    values: dict[str, tree.Expr] = field(default_factory=dict)
-    open: list[str] = field(default_factory=list)  # the templates being expanded, outermost first
-    made: int = 0
-
-    def declare(self, items: Sequence[tree.Item]) -> None:
-        first: dict[str, tree.Name] = {}
-        for item in items:
-            if not isinstance(item, (tree.Const, tree.LayerTemplate, tree.SurfaceTemplate)):
-                continue
-            other = first.setdefault(item.name.text, item.name)
-            if other is not item.name:
-                self._twice(item.name, other)
-            elif isinstance(item, tree.Const):
-                self.consts[item.name.text] = item
-            elif isinstance(item, tree.LayerTemplate):
-                self._parameters(item)
-                self.layers[item.name.text] = item
-            else:
-                self._parameters(item)
-                self.surfaces[item.name.text] = item
-
-    def _parameters(self, item: Template) -> None:
-        first: dict[str, tree.Name] = {}
-        for param in item.params:
-            other = first.setdefault(param.name.text, param.name)
-            if other is not param.name:
-                self._twice(param.name, other)
-        for name in _defined(item.body if isinstance(item, tree.LayerTemplate) else item.items):
-            if name.text in first:
-                self._twice(name, first[name.text])
-
-    def shadows(self, items: tuple[tree.Item, ...]) -> None:
-        """Reports each value and parameter with a constant's name: readers would take one for the other.
-
-        The constant gives way, so that what the name means is decided where it is defined.
-        """
-        for name in _defined(items):
-            constant = self.consts.pop(name.text, None)
-            if constant is not None:
-                self.report.error(
-                    "T211",
-                    f"`{name.text}` hides the constant `{name.text}`",
-                    name.span,
-                    "would hide the constant",
-                    labels=[Label(constant.name.span, "the constant is defined here")],
-                    help="give one of them another name",
-                )
-
-    def _twice(self, name: tree.Name, other: tree.Name) -> None:
-        self.report.error(
-            "T210",
-            f"`{name.text}` is defined twice",
-            name.span,
-            "defined again here",
-            labels=[Label(other.span, "first defined here")],
-        )
+    layers: dict[str, tree.LayerTemplate]
+    surfaces: dict[str, tree.SurfaceTemplate]
+    values: dict[str, Value]  # of the constants
+    open: dict[str, Span] = field(default_factory=dict)  # the templates being expanded and their calls, outermost first
+    made: int = 0  # parts so far
+    added: int = 0  # those of them that constants and templates add to the text's own
+    level: int = 0  # how many lists and calls, expanded ones included, are around this part
+    deepest: int = 0  # the deepest level since a measure began
 
     # ---- substitution ------------------------------------------------------------------------
 
-    def const(self, name: str, use: Span, chain: tuple[str, ...] = ()) -> tree.Expr:
-        """A constant's value, its own constants replaced."""
-        if name in chain:
-            self.report.error(
-                "T215",
-                f"the constant `{name}` is defined by itself",
-                self.consts[name].name.span,
-                "leads back to itself",
-                notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*chain[chain.index(name) :], name))}"],
-            )
-            return tree.Literal(1, span=use)
-        if name not in self.values:
-            self.values[name] = self._constant(self.consts[name].value, (*chain, name))
-        return replace(self.values[name], span=use)
-
-    def _constant(self, value: tree.Expr, chain: tuple[str, ...]) -> tree.Expr:
-        if isinstance(value, tree.Ref) and value.name in self.consts:
-            return self.const(value.name, value.span, chain)
-        if isinstance(value, tree.ListExpr):
-            return replace(value, items=tuple(self._constant(i, chain) for i in value.items))
-        if isinstance(value, tree.Call):
-            self.report.error(
-                "T214",
-                "a constant is a number, a text, a word or a list",
-                value.span,
-                "a call",
-                help="a `template` gives a name to a call",
-            )
-        return value
-
-    def rewrite(self, node: N, values: Mapping[str, tree.Expr]) -> N:
+    def rewrite(self, node: N, values: Mapping[str, Value]) -> N:
         """The node with constants and a template's options replaced and calls of templates expanded."""
-        self.made += 1
-        if self.made > LARGEST:
-            raise _TooLarge
         if isinstance(node, tuple):
-            return tuple(self.rewrite(child, values) for child in node)  # type: ignore[return-value]
+            return self._items(node, values)  # type: ignore[return-value]
+        assert isinstance(node, tree.Node)
+        self._grow(1, node.span, own=not self.open)
         if isinstance(node, tree.Ref):
             return self._ref(node, values)  # type: ignore[return-value]
-        if isinstance(node, tree.Call) and node.kind.text in self.layers:
-            return self._inline(node, values)  # type: ignore[return-value]
-        if not is_dataclass(node) or not isinstance(node, tree.Node) or isinstance(node, (tree.Name, tree.Literal)):
-            return node
-        changed = {
-            f.name: self.rewrite(getattr(node, f.name), values)
-            for f in fields(node)
-            if f.name != "span" and isinstance(getattr(node, f.name), (tuple, tree.Node))
-        }
-        return replace(node, **changed)
+        levels = 1 if isinstance(node, (tree.ListExpr, tree.Call)) else 0
+        self._enter(levels, node.span)
+        inline = isinstance(node, tree.Call) and node.kind.text in self.layers
+        made = self._inline(node, values) if inline else self._parts(node, values)  # type: ignore[arg-type]
+        self.level -= levels
+        return made  # type: ignore[return-value]
 
-    def _ref(self, node: tree.Ref, values: Mapping[str, tree.Expr]) -> tree.Expr:
-        if node.name in values:
-            return replace(values[node.name], span=node.span)
-        return self.const(node.name, node.span) if node.name in self.consts else node
+    def _items(self, nodes: tuple[N, ...], values: Mapping[str, Value]) -> tuple[N, ...]:
+        made = tuple([n if isinstance(n, (tree.Name, tree.Literal)) else self.rewrite(n, values) for n in nodes])
+        return nodes if all(new is old for new, old in zip(made, nodes, strict=True)) else made
+
+    def _parts(self, node: tree.Node, values: Mapping[str, Value]) -> tree.Node:
+        changed = {}
+        for name in parts_of(type(node)):
+            old = getattr(node, name)
+            if isinstance(old, (tree.Node, tuple)) and not isinstance(old, (tree.Name, tree.Literal)):
+                new = self.rewrite(old, values)
+                if new is not old:
+                    changed[name] = new
+        return replace(node, **changed) if changed else node
+
+    def _grow(self, parts: int, span: Span, *, own: bool = False) -> None:
+        self.made += parts
+        self.added += 0 if own else parts
+        if self.added > LARGEST:
+            raise _TooLarge(f"the spec grows past {LARGEST:,} parts", span)
+
+    def _enter(self, levels: int, span: Span) -> None:
+        self.level += levels
+        self.deepest = max(self.deepest, self.level)
+        if self.level > DEEPEST:
+            raise _TooLarge(f"the spec nests deeper than {DEEPEST} levels", span)
+
+    def _ref(self, node: tree.Ref, values: Mapping[str, Value]) -> tree.Expr:
+        value = values.get(node.name) or self.values.get(node.name)
+        if value is None:
+            return replace(node, meant=(values, self.values)) if values or self.values else node
+        self._grow(value.size, node.span)
+        self._enter(value.depth, node.span)
+        self.level -= value.depth
+        return replace(value.expr, span=node.span)
+
+    def _measured(self, node: tree.Expr, values: Mapping[str, Value]) -> Value:
+        """An expression rewritten, with its size and depth, to stand for a template's parameter."""
+        made, level, deepest = self.made, self.level, self.deepest
+        self.deepest = level
+        expr = self.rewrite(node, values)
+        value = Value(expr, self.made - made, self.deepest - level)
+        self.deepest = max(deepest, self.deepest)
+        return value
 
     # ---- templates ---------------------------------------------------------------------------
 
-    def _inline(self, call: tree.Call, values: Mapping[str, tree.Expr]) -> tree.Expr:
+    def _inline(self, call: tree.Call, values: Mapping[str, Value]) -> tree.Inline:
         template = self.layers[call.kind.text]
         if self._recursive(template, call.kind.span):
             return tree.Inline(call.kind, (), (), span=call.span)
-        args = tuple(self.rewrite(a, values) for a in call.args)
-        options = {o.name.text: replace(o, value=self.rewrite(o.value, values)) for o in call.options}
-        inputs = [p for p in template.params if p.default is None]
-        bindings = [(param.name, arg) for param, arg in zip(inputs, args, strict=False)]
-        if not self._count(template, call, inputs, args, options):
+        args = [self._measured(a, values) for a in call.args]
+        options = {o.name.text: self._measured(o.value, values) for o in call.options}
+        if not self._fits(template, call, options):
             return tree.Inline(call.kind, (), (), span=call.span)
-        inner: dict[str, tree.Expr] = {}
+        needed = [p.name for p in template.params if p.default is None]
+        given = {**options, **{name.text: arg for name, arg in zip(needed, args, strict=False)}}
         for param in template.params:
-            if param.name.text in options and param.default is None:
-                bindings.append((param.name, options[param.name.text].value))
-            elif param.default is not None:
-                inner[param.name.text] = (
-                    options[param.name.text].value if param.name.text in options else self.rewrite(param.default, {})
-                )
-        self.open.append(template.name.text)
-        body = self.rewrite(template.body, inner)
-        self.open.pop()
+            if param.default is not None and param.name.text not in given:
+                given[param.name.text] = self._measured(param.default, {})
+        inputs = _inputs(template)
+        bindings = [(name, given.pop(name.text).expr) for name in needed if name.text in inputs]
+        self.open[template.name.text] = call.kind.span
+        body = self.rewrite(template.body, given)
+        self.open.popitem()
         return tree.Inline(call.kind, tuple(bindings), body, span=call.span)
 
-    def _count(
-        self,
-        template: tree.LayerTemplate,
-        call: tree.Call,
-        inputs: list[tree.Param],
-        args: tuple[tree.Expr, ...],
-        options: Mapping[str, tree.Option],
-    ) -> bool:
-        name = template.name.text
+    def _fits(self, template: tree.LayerTemplate, call: tree.Call, options: Mapping[str, Value]) -> bool:
+        name, args = template.name.text, call.args
+        inputs = [p for p in template.params if p.default is None]
         if len(args) > len(inputs):
             count = f"{len(inputs)} input{'s' if len(inputs) != 1 else ''}"
             self._wrong(
@@ -205,7 +153,7 @@ class _Expander:
         self.report.error("T214", message, span, label, labels=[Label(template.name.span, "the template")])
 
     def _recursive(self, template: Template, span: Span) -> bool:
-        name = template.name.text
+        name, names = template.name.text, [*self.open]
         if name not in self.open:
             return False
         self.report.error(
@@ -213,7 +161,7 @@ class _Expander:
             f"the template `{name}` uses itself",
             span,
             "leads back to itself",
-            notes=[f"the cycle is {' -> '.join(f'`{n}`' for n in (*self.open[self.open.index(name) :], name))}"],
+            notes=[f"the cycle is {circle(names[names.index(name) :])}"],
         )
         return True
 
@@ -234,6 +182,16 @@ class _Expander:
                 help=did_you_mean(call.kind.text, self.surfaces),
             )
             return replace(node, template=None, items=own)
+        given = self._given(template, call)
+        if given is None:  # the template's own text would be wrong without them, in ways that follow from this
+            return replace(node, template=None, items=own)
+        self.open[template.name.text] = call.kind.span
+        items = self.rewrite(template.items, given)
+        self.open.popitem()
+        return replace(node, template=None, items=(*items, *own))
+
+    def _given(self, template: tree.SurfaceTemplate, call: tree.Call) -> dict[str, Value] | None:
+        """The values of a surface template's parameters; none where one is missing."""
         for arg in call.args:
             self._wrong(
                 template,
@@ -242,11 +200,11 @@ class _Expander:
                 "without a name",
             )
         self._known(template, call.options)
+        given = {o.name.text: self._measured(o.value, {}) for o in call.options}
         complete = not call.args
-        given = {o.name.text: self.rewrite(o.value, {}) for o in call.options}
         for param in template.params:
             if param.name.text not in given and param.default is not None:
-                given[param.name.text] = self.rewrite(param.default, {})
+                given[param.name.text] = self._measured(param.default, {})
             elif param.name.text not in given and not call.args:
                 self._wrong(
                     template,
@@ -255,31 +213,40 @@ class _Expander:
                     f"`{param.name.text}` is not given",
                 )
                 complete = False
-        if not complete:  # the template's own text would be wrong without them, in ways that follow from this
-            return replace(node, template=None, items=own)
-        return replace(node, template=None, items=(*self.rewrite(template.items, given), *own))
+        return given if complete else None
 
 
-def _defined(node: object) -> Iterator[tree.Name]:
-    """The names of all values, features and parameters below a node."""
-    if isinstance(node, tuple):
-        for child in node:
-            yield from _defined(child)
-    elif isinstance(node, tree.Node):
-        if isinstance(node, (tree.Assign, tree.Feature, tree.Param)):
-            yield node.name
-        for f in fields(node):
-            if f.name != "span":
-                yield from _defined(getattr(node, f.name))
+def _inputs(template: tree.LayerTemplate) -> set[str]:
+    """The parameters that stand for values: all but those that the body reads in its options alone."""
+    read: dict[bool, set[str]] = {True: set(), False: set()}
+
+    def visit(value: tree.Expr, option: bool) -> None:
+        if isinstance(value, tree.Ref):
+            read[option].add(value.name)
+        elif isinstance(value, tree.ListExpr):
+            for item in value.items:
+                visit(item, option)
+        elif isinstance(value, tree.Call):
+            for arg in value.args:
+                visit(arg, option)
+            for given in value.options:
+                visit(given.value, True)
+
+    for statement in template.body:
+        visit(statement.value, False)
+    return {p.name.text for p in template.params} - (read[True] - read[False])
 
 
-def expand(spec: tree.Spec, report: Report) -> tree.Spec:
-    """The spec without constants and templates: each is replaced by what it stands for."""
-    expander = _Expander(report)
-    expander.declare(spec.items)
-    expander.shadows(spec.items)
-    for name in expander.consts:
-        expander.const(name, expander.consts[name].value.span)
+def expand(spec: tree.Spec, report: Report) -> tree.Spec | None:
+    """The spec without constants and templates: each is replaced by what it stands for.
+
+    None where that would pass a bound (T216): then only what is reported is known.
+    """
+    declared = declarations(spec.items, report)
+    values = constants(declared.consts, report)
+    if any(d.code == "T216" for d in report):
+        return None
+    expander = _Expander(report, declared.layers, declared.surfaces, values)
     items: list[Any] = []
     try:
         for item in spec.items:
@@ -287,11 +254,22 @@ def expand(spec: tree.Spec, report: Report) -> tree.Spec:
                 items.append(expander.surface(item))
             elif not isinstance(item, (tree.Const, tree.LayerTemplate, tree.SurfaceTemplate)):
                 items.append(expander.rewrite(item, {}))
-    except _TooLarge:
-        report.error(
-            "T216",
-            f"the spec grows past {LARGEST:,} parts when its templates are expanded",
-            spec.name.span if spec.name else None,
-            help="nest templates less, or split the model",
-        )
+    except _TooLarge as error:
+        _too_large(error, expander.open, report)
+        return None
     return replace(spec, items=tuple(items))
+
+
+def _too_large(error: _TooLarge, calls: Mapping[str, Span], report: Report) -> None:
+    """Reports a bound that is passed: at the call of the text that leads there, or the constant's use."""
+    names = [f"`{name}`" for name in calls]
+    report.error(
+        "T216",
+        f"{error} where {names[0]} is expanded" if names else str(error),
+        next(iter(calls.values()), error.span),
+        "grows past the bound here",
+        notes=[f"the templates on the way are {' -> '.join(names[:8])}{' -> …' if len(names) > 8 else ''}"]
+        if len(names) > 1
+        else [],
+        help="nest templates and constants less, or split the model",
+    )

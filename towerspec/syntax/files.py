@@ -136,28 +136,26 @@ class _Loader:
         return None
 
 
-def load(path: str | Path) -> tuple[tree.Spec, Report]:
+def load(path: str | Path, report: Report) -> tree.Spec:
     """A spec and all that it includes, as one tree.
 
     Raises `SpecError` where the file itself can't be read; all else is in the report.
     """
     path = Path(path)
-    loader = _Loader(path.resolve().parent)
-    spec = loader.load(path, str(path))
-    _named(spec, loader.report)
-    return spec, loader.report
+    spec = _Loader(path.resolve().parent, report).load(path, str(path))
+    _named(spec, report)
+    return spec
 
 
-def load_text(text: str, path: str = "<spec>") -> tuple[tree.Spec, Report]:
+def load_text(text: str, path: str, report: Report) -> tree.Spec:
     """A spec given as text; it can't include files."""
     spec, errors = parse(Source(path, text))
-    report = Report()
     report.extend(errors)
     for item in spec.items:
         if isinstance(item, tree.Include):
             report.error("T006", "a spec given as text can't include files", item.span, "no folder to look in")
     _named(spec, report)
-    return replace(spec, items=tuple(i for i in spec.items if not isinstance(i, tree.Include))), report
+    return replace(spec, items=tuple(i for i in spec.items if not isinstance(i, tree.Include)))
 
 
 def _named(spec: tree.Spec, report: Report) -> None:

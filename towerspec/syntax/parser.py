@@ -6,7 +6,7 @@ from lark import Token
 from lark import Tree as LarkTree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from towerspec.diagnostics import Diagnostic, Source, Span, did_you_mean, listing
+from towerspec.diagnostics import MOST, Diagnostic, Source, Span, did_you_mean, listing
 from towerspec.syntax import tree
 from towerspec.syntax.build import KEYWORDS, Builder
 from towerspec.syntax.grammar import parser
@@ -44,6 +44,8 @@ def parse(source: Source) -> tuple[tree.Spec, list[Diagnostic]]:
             return parsed.spec(), parsed.found
     builder = Builder(source, 0)
     for piece in pieces:
+        if len(found) + len(builder.found) > MOST:
+            break
         if piece.broken:
             continue
         parsed = _parse(source, piece)

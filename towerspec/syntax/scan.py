@@ -9,7 +9,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from towerspec.diagnostics import Diagnostic, Label, Source, Span
+from towerspec.diagnostics import MOST, Diagnostic, Label, Source, Span
 
 DEEPEST = 64
 DECLARATIONS = ("model", "include", "const", "template", "table", "request", "candidate", "trunk", "surface", "train")
@@ -157,7 +157,7 @@ def scan(source: Source) -> tuple[list[Piece], list[Diagnostic]]:
         kind = match.lastgroup or ""
         if kind == "comment":
             continue
-        if not state.token(kind, match.group(), match.start(), after):
+        if not state.token(kind, match.group(), match.start(), after) or len(state.found) > MOST:
             break
         after = _last(source.text, match.end(), match.group())
     else:

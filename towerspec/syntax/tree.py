@@ -5,7 +5,7 @@ Spans take no part in equality, so that two trees are equal when they say the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field, fields, is_dataclass
 from typing import Union
 
@@ -39,9 +39,13 @@ class Literal(Node):
 
 @dataclass(frozen=True)
 class Ref(Node):
-    """A bare word in an expression: a value, a constant, a parameter of a template, or a choice such as `relu`."""
+    """A bare word in an expression: a value, a constant, a parameter of a template, or a choice such as `relu`.
+
+    After expansion `meant` has the names of the constants and parameters that it could have been.
+    """
 
     name: str
+    meant: tuple[Mapping[str, object], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
