@@ -18,7 +18,7 @@ def tensor(
 class Part(nn.Module):
     """A named part of the model: tensors and further parts."""
 
-    def __init__(self, **members: object) -> None:
+    def __init__(self, /, **members: object) -> None:  # a part may be called `self`
         super().__init__()
         for name, member in members.items():
             if isinstance(member, nn.Module):
