@@ -82,6 +82,11 @@ def interpolate(x: Tensor, knots: Tensor, values: Tensor, extend: bool) -> Tenso
     return y0 + share * (y1 - y0)
 
 
+def every(rows: Tensor, n: int) -> bool:
+    """Whether all of the n rows are among these."""
+    return rows.numel() == n
+
+
 def rows_with(key: Tensor, ids: list[int]) -> Tensor:
     """The rows whose key is one of the ids."""
     found = torch.zeros_like(key, dtype=torch.bool)
@@ -96,6 +101,16 @@ def rows_without(key: Tensor, ids: list[int]) -> Tensor:
     for index in ids:
         found = found & (key != index)
     return found.nonzero().flatten()
+
+
+def take_rows(x: Tensor, rows: Tensor, n: int) -> Tensor:
+    """The given rows of a value of n rows, which is left as it is where they are all."""
+    return x if every(rows, n) else x[rows]
+
+
+def put_rows(out: Tensor, rows: Tensor, part: Tensor, n: int) -> Tensor:
+    """A value of n rows with a part in the place of the given ones."""
+    return part if every(rows, n) else out.index_copy(0, rows, part)
 
 
 def unset(like: Tensor, n: int, shape: list[int]) -> Tensor:
@@ -196,43 +211,33 @@ class Feed(nn.Module):
         click = unset(layer_0, n, [])  # [N]
         watch = unset(layer_0, n, [])  # [N]
         rows = rows_with(layout_value_expand, [0])
-        if rows.numel() == n:
-            _part_0 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
-            click = _part_0
-        elif rows.numel() > 0:
+        if rows.numel() > 0:
             _part_0 = self._arm_feed_tower_layout_grid(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click = click.index_copy(0, rows, _part_0)
+            click = put_rows(click, rows, _part_0, n)
         rows = rows_with(layout_value_expand, [1])
-        if rows.numel() == n:
-            _part_0, _part_1 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
-            click = _part_0
-            watch = _part_1
-        elif rows.numel() > 0:
+        if rows.numel() > 0:
             _part_0, _part_1 = self._arm_feed_tower_layout_closeup(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click = click.index_copy(0, rows, _part_0)
-            watch = watch.index_copy(0, rows, _part_1)
+            click = put_rows(click, rows, _part_0, n)
+            watch = put_rows(watch, rows, _part_1, n)
         rows = rows_without(layout_value_expand, [0, 1])
-        if rows.numel() == n:
-            _part_0 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
-            click = _part_0
-        elif rows.numel() > 0:
+        if rows.numel() > 0:
             _part_0 = self._arm_feed_tower_layout__else(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click = click.index_copy(0, rows, _part_0)
+            click = put_rows(click, rows, _part_0, n)
         return click, watch
 
     def _arm_feed_tower_layout_grid(

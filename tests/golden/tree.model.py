@@ -144,6 +144,16 @@ def rows_without(key: Tensor, ids: list[int]) -> Tensor:
     return found.nonzero().flatten()
 
 
+def take_rows(x: Tensor, rows: Tensor, n: int) -> Tensor:
+    """The given rows of a value of n rows, which is left as it is where they are all."""
+    return x if every(rows, n) else x[rows]
+
+
+def put_rows(out: Tensor, rows: Tensor, part: Tensor, n: int) -> Tensor:
+    """A value of n rows with a part in the place of the given ones."""
+    return part if every(rows, n) else out.index_copy(0, rows, part)
+
+
 def unset(like: Tensor, n: int, shape: list[int]) -> Tensor:
     """Rows of not-a-number, to be filled by the paths that have a value."""
     return torch.full([n] + shape, math.nan, dtype=like.dtype, device=like.device)
@@ -597,49 +607,36 @@ class Tree(nn.Module):
         click = unset(layer_0, n, [])  # [N]
         watch = unset(layer_0, n, [])  # [N]
         rows = rows_with(layout_value_expand, [0])
-        if every(rows, n):
-            _part_0, _part_1 = self._arm_feed_tower_layout_grid(n, request, layout_value_expand, layer_0)
-            click_logit = _part_0
-            click = _part_1
-        elif some(rows):
+        if some(rows):
             _part_0, _part_1 = self._arm_feed_tower_layout_grid(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click_logit = click_logit.index_copy(0, rows, _part_0)
-            click = click.index_copy(0, rows, _part_1)
+            click_logit = put_rows(click_logit, rows, _part_0, n)
+            click = put_rows(click, rows, _part_1, n)
         rows = rows_with(layout_value_expand, [1])
-        if every(rows, n):
-            _part_0, _part_1, _part_2 = self._arm_feed_tower_layout_closeup(n, request, layout_value_expand, layer_0)
-            click_logit = _part_0
-            click = _part_1
-            watch = _part_2
-        elif some(rows):
+        if some(rows):
             _part_0, _part_1, _part_2 = self._arm_feed_tower_layout_closeup(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click_logit = click_logit.index_copy(0, rows, _part_0)
-            click = click.index_copy(0, rows, _part_1)
-            watch = watch.index_copy(0, rows, _part_2)
+            click_logit = put_rows(click_logit, rows, _part_0, n)
+            click = put_rows(click, rows, _part_1, n)
+            watch = put_rows(watch, rows, _part_2, n)
         rows = rows_without(layout_value_expand, [0, 1])
-        if every(rows, n):
-            _part_0, _part_1 = self._arm_feed_tower_layout__else(n, request, layout_value_expand, layer_0)
-            click_logit = _part_0
-            click = _part_1
-        elif some(rows):
+        if some(rows):
             _part_0, _part_1 = self._arm_feed_tower_layout__else(
                 rows.numel(),
-                request[rows],
-                layout_value_expand[rows],
-                layer_0[rows],
+                take_rows(request, rows, n),
+                take_rows(layout_value_expand, rows, n),
+                take_rows(layer_0, rows, n),
             )
-            click_logit = click_logit.index_copy(0, rows, _part_0)
-            click = click.index_copy(0, rows, _part_1)
+            click_logit = put_rows(click_logit, rows, _part_0, n)
+            click = put_rows(click, rows, _part_1, n)
         return click, click_logit, watch, watch
 
     def _own_search(

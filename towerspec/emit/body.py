@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from towerspec.emit.names import Names, comment, hint, last_step, spec_line, value_names
 from towerspec.emit.params import Part
-from towerspec.emit.steps import Place, Plan, Step
+from towerspec.emit.steps import Place, Plan, Step, arm_of, own
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Attention, Merge, Opaque, Param, Present, Reshape
 from towerspec.ir.types import Level
@@ -65,7 +66,6 @@ class Writer:
     base: str | None  # the folder that comments name places of the spec from; without it they name none
     call: Callable[[Step], Call | None] = field(default=lambda step: None)
     traceable: bool = False
-    every: str = "rows.numel() == n"
     some: str = "rows.numel() > 0"
 
     @property
@@ -74,24 +74,22 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.local: dict[str, str] = {}  # names within one statement's class
-        self.functions = Functions()
-        self.known = value_names(self.graph)
-        self.main = {s.makes[0]: last_step(s.scope) for s in self.plan.steps if len(s.makes) == 1 and len(s.ops) > 1}
-        ends: dict[str, str] = {}
-        for op in self.graph.ops:
-            ends[op.scope] = op.id
-        self.ends = {id_: last_step(scope) for scope, id_ in ends.items()}
+        self.spoken = _spoken(self.plan)
+        self.functions = function_names(self.plan)
+        self.surfaces = {surface: at for at, surface in enumerate(self.graph.surfaces)}
+
+    def within(self, tree: Part, local: dict[str, str]) -> Writer:
+        """A writer of one statement's class, which knows what this one does."""
+        made = copy.copy(self)
+        made.tree, made.local, made.some, made.call = tree, local, "rows.numel() > 0", lambda step: None
+        return made
 
     def name(self, id_: str, names: Names) -> str:
         """The variable of a value, named after the spec where the spec names it."""
+        if id_ in names.by_id:
+            return names.by_id[id_]
         op = self.graph.by_id[id_]
-        base = (
-            self.known.get(id_)
-            or self.main.get(id_)
-            or self.ends.get(id_)
-            or self.local.get(id_)
-            or f"{last_step(op.scope)}_{hint(op)}"
-        )
+        base = self.spoken.get(id_) or self.local.get(id_) or f"{last_step(op.scope)}_{hint(op)}"
         return names.give(id_, base)
 
     def operand(self, id_: str, names: Names, root: str = "self", inside: str = "") -> str:
@@ -111,7 +109,7 @@ class Writer:
             args = tuple(f"dense({arg})" for arg in args)
         types = self.graph.types(op)
         if isinstance(op.prim, Present) and len(args) == 2:
-            having = [self.graph.surfaces.index(s) for s in op.prim.surfaces]
+            having = [self.surfaces[s] for s in op.prim.surfaces]
             of = "asked" if op.type.level == Level.REQUEST else "surface"
             code = f"present({args[0]}, {args[1]}, {of}, {having})"
         else:
@@ -156,7 +154,7 @@ class Writer:
         merge = step.ops[0].prim
         assert isinstance(merge, Merge)
         key = self.operand(step.ops[0].inputs[0], names)
-        like = self._like(self.plan.captured((*step.place, f"{merge.branch}={merge.arms[0][0]}")), names)
+        like = self._like(self.plan.captured(arm_of(step, merge.arms[0][0])), names)
         lines = []
         for op in step.ops:
             target = self.name(op.id, names)
@@ -177,25 +175,27 @@ class Writer:
         return next(f"{self.name(i, names)}[:0].to(torch.float32)" for i in captured if types[i] == "bf16")
 
     def _arm(self, step: Step, label: str, rows: str, names: Names) -> list[str]:
-        place = (*step.place, f"{step.branch}={label}")
+        place = arm_of(step, label)
         captured = [self.name(i, names) for i in self.plan.captured(place)]
-        returned = self.plan.returned(place)
+        returned = self.plan.arms[place]
         function = f"self.{self.functions[place]}"
-        some = ["rows.numel()", "request[rows]", *(f"{name}[rows]" for name in captured)]
         parts = [f"_part_{i}" for i in range(len(returned))]
         merged = [
             (self.name(op.id, names), parts[returned.index(op.inputs[1 + op.prim.defined.index(label)])])
             for op in step.ops
             if isinstance(op.prim, Merge) and label in op.prim.defined
         ]
-        on_some = [f"{', '.join(parts)} = {function}({', '.join(some)})"]
-        on_some += [f"{target} = {target}.index_copy(0, rows, {part})" for target, part in merged]
         if self.traceable:
-            return [f"rows = {rows}", *on_some]
-        on_all = [f"{', '.join(parts)} = {function}({', '.join(['n', 'request', *captured])})"]
-        on_all += [f"{target} = {part}" for target, part in merged]
-        lines = [f"rows = {rows}", f"if {self.every}:", *(f"    {line}" for line in on_all)]
-        return [*lines, f"elif {self.some}:", *(f"    {line}" for line in on_some)]
+            taken, put = "{0}[rows]", "{0}.index_copy(0, rows, {1})"
+        else:
+            taken, put = "take_rows({0}, rows, n)", "put_rows({0}, rows, {1}, n)"
+        arguments = ", ".join(["rows.numel()", *(taken.format(name) for name in ("request", *captured))])
+        # One call, also where all rows take this arm: two would double the code with each branch inside a branch.
+        lines = [f"{', '.join(parts)} = {function}({arguments})"]
+        lines += [f"{target} = {put.format(target, part)}" for target, part in merged]
+        if self.traceable:
+            return [f"rows = {rows}", *lines]
+        return [f"rows = {rows}", f"if {self.some}:", *(f"    {line}" for line in lines)]
 
     def function(self, place: Place, results: Sequence[str], comment: str = "") -> Function:
         """The function of an arm or of a surface's own part: from the values that it captures to its results."""
@@ -209,11 +209,17 @@ class Writer:
 
     def arms(self) -> list[Function]:
         """The functions of all branch arms."""
-        places = []
-        for step in self.plan.steps:
-            if step.branch and isinstance(step.ops[0].prim, Merge):
-                places += [(*step.place, f"{step.branch}={label}") for label, _ in step.ops[0].prim.arms]
-        return [self.function(p, self.plan.returned(p), f"{p[-1].split('.')[-1]}") for p in places]
+        return [self.function(place, values, place[-1].split(".")[-1]) for place, values in self.plan.arms.items()]
+
+
+def _spoken(plan: Plan) -> dict[str, str]:
+    """What values are called that mean something in the spec, alone or as what a statement makes."""
+    graph = plan.graph
+    ends: dict[str, str] = {}
+    for op in graph.ops:
+        ends[op.scope] = op.id
+    main = {s.makes[0]: last_step(s.scope) for s in plan.steps if len(s.makes) == 1 and len(s.ops) > 1}
+    return {**{id_: last_step(scope) for scope, id_ in ends.items()}, **main, **value_names(graph)}
 
 
 def returned(names: Sequence[str]) -> tuple[str, str]:
@@ -223,20 +229,14 @@ def returned(names: Sequence[str]) -> tuple[str, str]:
     return ", ".join(names), f"tuple[{', '.join(['Tensor'] * len(names))}]"
 
 
-class Functions(dict[Place, str]):
-    """The private methods that run places, each by a name of its own; nn.Module has none that begin like them."""
-
-    def __missing__(self, place: Place) -> str:
-        if place[-1].startswith("surface="):
-            name = f"_own_{place[-1][len('surface=') :]}"
-        else:
-            base = "_arm_" + re.sub(r"\W+", "_", place[-1].removeprefix("surfaces."))
-            name, count = base, 1
-            while name in self.values():
-                count += 1
-                name = f"{base}_{count}"
-        self[place] = name
-        return name
+def function_names(plan: Plan) -> dict[Place, str]:
+    """The private method that runs each place, none twice: `a_b.c` and `a.b_c` are two paths."""
+    # `own` and `arm` keep these apart from everything that nn.Module has.
+    found = {own(surface): f"_own_{surface}" for surface in plan.graph.surfaces}
+    names = Names()
+    for place in plan.arms:
+        found[place] = f"_arm_{names.fresh(place[-1].removeprefix('surfaces.'))}"
+    return found
 
 
 def annotate(line: str, dims: str) -> str:

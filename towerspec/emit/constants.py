@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from towerspec.emit import reference
+from towerspec.emit.names import Names
 from towerspec.ir.cost import stored
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Init, Pack, Param
@@ -25,6 +25,7 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
     The arithmetic is in float64, and so are its results: filling a module rounds them once.
     """
     made: dict[str, Tensor] = {}
+    names = Names()
     values: dict[str, Tensor] = {}
     wanted = {op.id for op in stored(graph)}
     ops: list[Op] = []
@@ -36,7 +37,7 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
             continue
         values[op.id] = reference.evaluate(op.prim, _NOWHERE, op, tuple(values[i] for i in op.inputs))
         if op.id in wanted:
-            path = _packed_path(graph, op) or f"{FOLDED}.{_name(op, made)}"
+            path = _packed_path(graph, op) or f"{FOLDED}.{names.fresh(op.id)}"
             made[path] = values[op.id].contiguous()
             prim = Param(path, op.type.shape, Init("zeros"), trainable=False, dtype=op.type.dtype)
             ops.append(replace(op, prim=prim, inputs=(), region=()))
@@ -50,14 +51,6 @@ def _packed_path(graph: Graph, op: Op) -> str | None:
         return None
     weight = graph.by_id[op.inputs[0]]
     return weight.prim.path if isinstance(weight.prim, Param) and graph.users[weight.id] == (op,) else None
-
-
-def _name(op: Op, taken: Mapping[str, Tensor]) -> str:
-    base = re.sub(r"\W+", "_", op.id).strip("_")
-    name, count = base, 2
-    while f"{FOLDED}.{name}" in taken:
-        name, count = f"{base}_{count}", count + 1
-    return name
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -286,6 +286,16 @@ def rows_without(key: Tensor, ids: list[int]) -> Tensor:
     return found.nonzero().flatten()
 
 
+def take_rows(x: Tensor, rows: Tensor, n: int) -> Tensor:
+    """The given rows of a value of n rows, which is left as it is where they are all."""
+    return x if every(rows, n) else x[rows]
+
+
+def put_rows(out: Tensor, rows: Tensor, part: Tensor, n: int) -> Tensor:
+    """A value of n rows with a part in the place of the given ones."""
+    return part if every(rows, n) else out.index_copy(0, rows, part)
+
+
 def unset(like: Tensor, n: int, shape: list[int]) -> Tensor:
     """Rows of not-a-number, to be filled by the paths that have a value."""
     return torch.full([n] + shape, math.nan, dtype=like.dtype, device=like.device)

@@ -89,6 +89,7 @@ class Names:
     def __init__(self) -> None:
         self.by_id: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is tried again
 
     def give(self, id_: str, base: str) -> str:
         """The variable for an op's value, named after `base`."""
@@ -104,10 +105,11 @@ class Names:
     def fresh(self, base: str) -> str:
         base = re.sub(r"\W", "_", base).strip("_") or "value"
         base = f"v_{base}" if base[0].isdigit() else base
-        name, count = (f"{base}_" if base in RESERVED else base), 1
+        name, count = (f"{base}_" if base in RESERVED else base), self._counts.get(base, 1)
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._taken.add(name)
         return name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from towerspec.emit.names import attribute, literal
 from towerspec.ir.primitives import Init, Opaque, Param
@@ -17,6 +18,7 @@ _DTYPES = {
     "fp16": "torch.float16",
     "int8": "torch.int8",
 }
+_FLOATS = {"float", "bf16", "fp16"}
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Part:
     cls: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
 
-    @property
+    @cached_property  # asked for at each access, and only once all parts are there
     def is_list(self) -> bool:
         """Whether the parts are numbered, and so become an `nn.ModuleList`."""
         return bool(self.parts) and all(
@@ -77,7 +79,9 @@ def build_tree(
     outside = {o.path: o for o in opaques}
     begins: dict[str, dict[str, Init]] = {path: {} for path in outside}
     for param in params:
-        holder = next((path for path in outside if param.path.startswith(f"{path}.")), None)
+        steps = param.path.split(".")
+        above = (".".join(steps[:depth]) for depth in range(1, len(steps)))
+        holder = next((path for path in above if path in outside), None)
         if holder is None:
             root.find(param.path).param = param
         else:
@@ -133,7 +137,7 @@ def _tensor(param: Param, inits: bool) -> str:
         of = "" if param.dtype == PACKED["float"] else ", torch.bfloat16"
         return f"Packed({param.shape[0]}, {param.shape[1]}{of})"
     begins = f', "{param.init.kind}"' + "".join(f", {v!r}" for v in param.init.values) if inits else ""
-    needed = inits or param.dtype.startswith("int")  # whole numbers can't be trainable in any graph
+    needed = inits or param.dtype not in _FLOATS  # no graph can train what isn't a float
     options = ", trainable=False" if needed and not param.trainable else ""
     if param.dtype != "float":
         options += f", dtype={_DTYPES[param.dtype]}"

@@ -14,11 +14,12 @@ import jinja2
 
 from towerspec import __version__
 from towerspec.check.names import COUNTS
+from towerspec.diagnostics import Span
 from towerspec.emit import helpers, traceable_helpers
 from towerspec.emit.body import CONTEXT, Call, Function, Writer, context_of, returned
 from towerspec.emit.names import Names, class_name, class_names, comment, hint, literal, method, spec_line
 from towerspec.emit.params import Part, build_tree, constructor, members
-from towerspec.emit.steps import Plan, Step, place_of, plan
+from towerspec.emit.steps import Plan, Step, own, place_of, plan
 from towerspec.emit.wrapping import wrap_source
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Expand, Input, Opaque, Param
@@ -63,6 +64,7 @@ class _Unified:
         self.tree = build_tree(params, opaques, self.names)
         self.methods: dict[str, dict[tuple[object, ...], str]] = {scope: {} for scope in self.names}
         self.plan = plan(graph, grouped=True)
+        self.first = {o.name: o.surface for o in reversed(graph.outputs)}  # which surface is the first with each head
 
     def _has_ops(self, scope: str) -> bool:
         return scope in self._op_scopes
@@ -70,6 +72,11 @@ class _Unified:
     @functools.cached_property
     def _op_scopes(self) -> set[str]:
         return {op.scope for op in self.graph.ops if not isinstance(op.prim, (Input, Param))}
+
+    @functools.cached_property
+    def _spans(self) -> dict[str, Span]:
+        """The first place in the spec of each scope."""
+        return {op.scope: op.span for op in reversed(self.graph.ops) if op.span}
 
     def render(self) -> str:
         root = Class(class_name(self.graph.model), "nn.Module")
@@ -84,9 +91,8 @@ class _Unified:
         for surface in self.slices:
             root.functions.append(self._surface(surface))
         for surface in self.graph.surfaces:
-            outputs = [o for o in self.graph.outputs if o.surface == surface]
-            results = [i for o in outputs for i in (o.prediction, o.logit)]
-            root.functions.append(writer.function((f"surface={surface}",), results))
+            results = [i for o in self.graph.heads[surface] for i in (o.prediction, o.logit)]
+            root.functions.append(writer.function(own(surface), results))
         root.functions += writer.arms()
         root.constructor = ["super().__init__()"]
         root.constructor += [f"self.{name} = {constructor(part, 0)}" for name, part in self.tree.parts.items()]
@@ -102,7 +108,7 @@ class _Unified:
         return [i for _, i in self.graph.inputs if i.level == Level.REQUEST]
 
     def _writer(self, plan_: Plan) -> Writer:
-        writer = Writer(plan_, self.tree, self.base, every="every(rows, n)", some="some(rows)")
+        writer = Writer(plan_, self.tree, self.base, some="some(rows)")
         writer.call = lambda step: self._call(step, writer)
         return writer
 
@@ -111,7 +117,7 @@ class _Unified:
         if step.scope not in self.names or step.branch:
             return None
         names = Names()
-        inner = Writer(writer.plan, self.tree.find(step.scope), self.base)
+        inner = writer.within(self.tree.find(step.scope), {op.id: hint(op) for op in step.ops})
         arguments = []
         for id_ in step.reads:
             if writer.belongs(id_, step):
@@ -119,7 +125,6 @@ class _Unified:
             prim = self.graph.by_id[id_].prim if id_ in self.graph.by_id else writer.graph.by_id[id_].prim
             base = "_".join(prim.path.split(".")[-2:]) if isinstance(prim, Param) else ""
             arguments.append((names.give(id_, base) if base else inner.name(id_, names), "Tensor"))
-        inner.local = {op.id: hint(op) for op in step.ops}
         lines = [inner.statement(op, names, inner.name(op.id, names), step.scope) for op in step.ops]
         context = context_of(lines)
         value, type_ = returned([inner.name(i, names) for i in step.makes])
@@ -143,7 +148,7 @@ class _Unified:
     def _class(self, scope: str, name: str) -> None:
         cls = self.classes.setdefault(scope, Class(name, "Part"))
         part = self.tree.find(scope)
-        span = next((op.span for op in self.graph.ops if op.scope == scope and op.span), None)
+        span = self._spans.get(scope)
         cls.comment = [f"{scope}"] + ([spec_line(span, self.base)] if span else [])
         cls.base = "nn.ModuleList" if part.is_list else "Part"
         cls.constructor = [members(part, 0)]
@@ -179,19 +184,19 @@ class _Unified:
 
     def _route(self, surface: str, names: Names, writer: Writer) -> list[str]:
         """One surface's rows through its own part."""
-        place = (f"surface={surface}",)
+        place = own(surface)
         captured = self.plan.captured(place)
         by_id = self.graph.by_id
-        outputs = [o for o in self.graph.outputs if o.surface == surface]
+        outputs = self.graph.heads[surface]
         like = next(
             writer.name(i, names) for i in captured if by_id[i].type.dtype == "float" and not _own_input(by_id[i])
         )
         lines = [f"# surface {surface}"]
         for o in outputs:
             for key, id_ in ((o.name, o.prediction), (f"{o.name}.logit", o.logit)):
-                if o.name == _first(self.graph, o.name, surface):
+                if self.first[o.name] == surface:
                     lines.append(f"out[{literal(key)}] = unset({like}, n, {list(by_id[id_].type.shape)})")
-        index = self.graph.surfaces.index(surface)
+        index = writer.surfaces[surface]
         lines += [f"rows = rows_with(surface, [{index}])", "if some(rows):"]
         arguments = ["rows.numel()", "torch.arange(rows.numel(), device=rows.device)"]
         if any(by_id[i].type.level == Level.REQUEST for i in captured):
@@ -218,14 +223,15 @@ class _Unified:
         sliced = self.slices[surface]
         plan_ = plan(sliced, grouped=True)
         writer, names = self._writer(plan_), Names()
-        place = (f"surface={surface}",)
         arguments, lines = signature(sliced, names, writer, always=True)
         lines += writer.body((), names)
-        captured = [writer.name(i, names) for i in plan_.captured(place)]
+        captured = [writer.name(i, names) for i in plan_.captured(own(surface))]
         results = [i for o in sliced.outputs for i in (o.prediction, o.logit)]
         # A head whose prediction is its logit (a regression) stands twice, here and in what the function returns.
         call = [writer.name(i, names) for i in results]
-        lines.append(f"{', '.join(call)} = self.{writer.functions[place]}({', '.join(['n', 'request', *captured])})")
+        lines.append(
+            f"{', '.join(call)} = self.{writer.functions[own(surface)]}({', '.join(['n', 'request', *captured])})"
+        )
         predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
         return Function(
             method(surface), arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
@@ -234,11 +240,6 @@ class _Unified:
 
 def _own_input(op: object) -> bool:
     return isinstance(getattr(op, "prim", None), Input) and getattr(op, "owner", None) is not None
-
-
-def _first(graph: Graph, head: str, surface: str) -> str | None:
-    """The head's name where this surface is the first that has it."""
-    return head if next(o.surface for o in graph.outputs if o.name == head) == surface else None
 
 
 def _tuple(names: Sequence[str]) -> tuple[str, str]:
@@ -355,15 +356,21 @@ def _helper_sources(modules: tuple[ModuleType, ...]) -> dict[str, str]:
     }
 
 
-def _used_helpers(text: str, modules: tuple[ModuleType, ...]) -> list[str]:
-    """The helpers that some code names, and those that they name, in the order of their file."""
+def _words(code: str) -> frozenset[str]:
+    """The names that some code uses."""
+    return frozenset(node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name))
+
+
+def _used_helpers(words: frozenset[str], modules: tuple[ModuleType, ...]) -> list[str]:
+    """The helpers among some names, and those that they name, in the order of their file."""
     sources = _helper_sources(modules)
     used: set[str] = set()
-    texts = [text]
-    while texts:
-        words = {node.id for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Name)}
-        texts += [sources[name] for name in sources if name in words - used]
-        used |= words & set(sources)
+    wanted = [name for name in sources if name in words]
+    while wanted:
+        name = wanted.pop()
+        if name not in used:
+            used.add(name)
+            wanted += [other for other in _words(sources[name]) if other in sources]
     return [source for name, source in sources.items() if name in used]
 
 
@@ -382,8 +389,9 @@ def _render(
         "functional": False,
     }
     template = _environment().get_template("module.py.j2")
-    context["helpers"] = _used_helpers(template.render(context), helping)
-    words = {node.id for node in ast.walk(ast.parse(template.render(context))) if isinstance(node, ast.Name)}
+    words = _words(template.render(context))
+    context["helpers"] = _used_helpers(words, helping)
+    words = words.union(*map(_words, context["helpers"]))
     context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
     context["functional"] = "F" in words
     return wrap_source(template.render(context))

@@ -6,6 +6,7 @@ A step runs at a place: the root, a surface's own part, or an arm of a branch. T
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from towerspec.ir.graph import Graph, Op
 from towerspec.ir.primitives import Expand, Input, Merge, Param
@@ -38,41 +39,73 @@ class Plan:
 
     graph: Graph
     steps: list[Step]
-    by_surface: bool
-
-    def place(self, op: Op) -> Place:
-        return place_of(op, self.by_surface)
 
     def at(self, place: Place) -> list[Step]:
-        return [s for s in self.steps if s.place == place]
+        return self._at.get(place, [])
 
     def captured(self, place: Place) -> list[str]:
         """The values that are made outside a place and read in it or below, in graph order."""
-        inside = [s for s in self.steps if s.place[: len(place)] == place]
-        made = {i for s in inside for i in s.makes}
-        read = {i for s in inside for i in s.reads} - made
-        return [op.id for op in self.graph.ops if op.id in read and not isinstance(op.prim, Param)]
+        return self._captured.get(place, [])
 
     def repeats(self, place: Place) -> bool:
         """Whether a constant is repeated there for each request, so that their number must be known."""
-        ops = [op for s in self.steps if s.place == place for op in s.ops if isinstance(op.prim, Expand)]
+        ops = [op for s in self.at(place) for op in s.ops if isinstance(op.prim, Expand)]
         return any(op.prim.level == Level.REQUEST for op in ops if isinstance(op.prim, Expand))
 
-    def returned(self, place: Place) -> list[str]:
-        """The values of an arm that its branch's merges read, in order."""
-        arm = place[-1].split("=")[1]
-        merges = [op for s in self.at(place[:-1]) if s.branch == place[-1].split("=")[0] for op in s.ops]
-        found = [
-            op.inputs[1 + op.prim.defined.index(arm)]
-            for op in merges
-            if isinstance(op.prim, Merge) and arm in op.prim.defined
-        ]
-        return list(dict.fromkeys(found))
+    @cached_property
+    def arms(self) -> dict[Place, list[str]]:
+        """The places of all branches' arms, each with the values of it that its branch's merges read, in order."""
+        found: dict[Place, list[str]] = {}
+        for step in self.steps:
+            merge = step.ops[0].prim
+            for label, _ in merge.arms if isinstance(merge, Merge) else ():
+                found[arm_of(step, label)] = _returned(step, label)
+        return found
+
+    @cached_property
+    def _at(self) -> dict[Place, list[Step]]:
+        found: dict[Place, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(step.place, []).append(step)
+        return found
+
+    @cached_property
+    def _captured(self) -> dict[Place, list[str]]:
+        inside: dict[Place, list[Step]] = {}
+        for step in self.steps:
+            for depth in range(1, len(step.place) + 1):
+                inside.setdefault(step.place[:depth], []).append(step)
+        return {place: self._read(steps) for place, steps in inside.items()}
+
+    def _read(self, steps: list[Step]) -> list[str]:
+        """The values that some steps read and none of them makes."""
+        read = {i for s in steps for i in s.reads} - {i for s in steps for i in s.makes}
+        values = [i for i in read if not isinstance(self.graph.by_id[i].prim, Param)]
+        return sorted(values, key=self.graph.order.__getitem__)
+
+
+def own(surface: str) -> Place:
+    """The place of what belongs to one surface, where surfaces are apart."""
+    return (f"surface={surface}",)
+
+
+def arm_of(step: Step, label: str) -> Place:
+    """The place of an arm of the branch whose merges a step holds."""
+    return (*step.place, f"{step.branch}={label}")
+
+
+def _returned(step: Step, label: str) -> list[str]:
+    found = [
+        op.inputs[1 + op.prim.defined.index(label)]
+        for op in step.ops
+        if isinstance(op.prim, Merge) and label in op.prim.defined
+    ]
+    return list(dict.fromkeys(found))
 
 
 def place_of(op: Op, by_surface: bool) -> Place:
     """Where an op runs: in its surface's own part where those are apart, in its branch arms."""
-    return (f"surface={op.owner}", *op.region) if by_surface and op.owner else op.region
+    return (*own(op.owner), *op.region) if by_surface and op.owner else op.region
 
 
 def plan(graph: Graph, grouped: bool) -> Plan:
@@ -94,7 +127,7 @@ def plan(graph: Graph, grouped: bool) -> Plan:
         step.ops.append(op)
         step_of[op.id] = step
     _connect(graph, steps, step_of)
-    return Plan(graph, _sorted(list(steps.values()), step_of), grouped)
+    return Plan(graph, _sorted(list(steps.values()), step_of))
 
 
 def _connect(graph: Graph, steps: dict[tuple[object, ...], Step], step_of: dict[str, Step]) -> None:

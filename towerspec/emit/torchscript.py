@@ -116,8 +116,13 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     alone = script(model)
     with quiet():
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
-        torch._C._jit_pass_inline(alone.graph)
-        return torch.jit.freeze(alone, preserved_attrs=packed)
+        while any(alone.graph.findAllNodes(kind) for kind in ("prim::CallMethod", "prim::CallFunction")):
+            torch._C._jit_pass_inline(alone.graph)  # one call deep
+        # Its own folding changes the weight of a linear before a batch norm, whoever else reads that linear.
+        frozen = torch.jit.freeze(alone, preserved_attrs=packed, optimize_numerics=False)
+        # Freezing leaves now and then what could be worked out, by the order of addresses in memory; this finishes it.
+        torch._C._jit_pass_constant_propagation(frozen.graph)
+        return frozen
 
 
 def _hollow(model: nn.Module) -> nn.Module:

@@ -16,6 +16,9 @@ def wrap_source(source: str) -> str:
     ['x = (', ')  # [N]']
     >>> wrap_source(f"{'a' * 100}=tensor([2], dtype=torch.bfloat16),").splitlines()[1:]
     ['    [2],', '    dtype=torch.bfloat16,', '),']
+    >>> deep = f"{' ' * 118}part=Part(\\n{' ' * 118}),"
+    >>> wrap_source(deep) == deep
+    True
     >>> wrap_source(f") -> tuple[{'Tensor, ' * 16}Tensor]:").splitlines()[::17]
     [') -> tuple[', '    Tensor,']
     >>> wrap_source(f") -> tuple[{'Tensor, ' * 16}Tensor]:").splitlines()[-1]
@@ -45,6 +48,8 @@ def _wrapped(line: str) -> list[str]:
     if text.startswith("#"):
         return [f"{line[: WIDTH - 1].rstrip()}…"]
     code, mark, comment = text.partition("  # ")
+    if code[-1] in "([" or not code.strip(")],"):  # the first or the last line of what is broken already
+        return [_fitted(line)]
     if code.startswith("return ") and _opening(code) is None:
         code = f"return ({code.removeprefix('return ')})"
     item = code[-1] if code[-1] in ",:" else ""  # of a list or of a function's head that is broken already

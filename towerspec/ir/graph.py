@@ -55,6 +55,11 @@ class Graph:
         return {op.id: op for op in self.ops}
 
     @functools.cached_property
+    def order(self) -> dict[str, int]:
+        """Each op's place among all."""
+        return {op.id: at for at, op in enumerate(self.ops)}
+
+    @functools.cached_property
     def users(self) -> dict[str, tuple[Op, ...]]:
         """For each id, the ops that read it."""
         found: dict[str, list[Op]] = {op.id: [] for op in self.ops}
@@ -62,6 +67,14 @@ class Graph:
             for operand in dict.fromkeys(op.inputs):
                 found[operand].append(op)
         return {id_: tuple(ops) for id_, ops in found.items()}
+
+    @functools.cached_property
+    def heads(self) -> dict[str, tuple[Output, ...]]:
+        """Each surface's outputs."""
+        found: dict[str, list[Output]] = {surface: [] for surface in self.surfaces}
+        for output in self.outputs:
+            found[output.surface].append(output)
+        return {surface: tuple(outputs) for surface, outputs in found.items()}
 
     @property
     def params(self) -> tuple[tuple[Op, Param], ...]:
@@ -113,6 +126,10 @@ class Graph:
         outputs = tuple(replace(o, logit=place[o.logit], prediction=place[o.prediction]) for o in self.outputs)
         return replace(self, ops=tuple(rewriter.ops.values()), outputs=outputs)
 
+    def inferred(self) -> Graph:
+        """The same ops, their types and whose they are inferred anew."""
+        return self.rewrite(lambda op, rewriter: None)
+
     def without_dead(self) -> Graph:
         """Without the ops that no output needs."""
         return self.restrict(self.outputs)
@@ -125,6 +142,7 @@ class Rewriter:
         self.ops: dict[str, Op] = {}
         self.place: dict[str, str] = {}
         self._taken = {op.id for op in graph.ops}
+        self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is tried again
 
     def keep(self, op: Op) -> str:
         """Adds an op as it is, its type and whose it is inferred anew."""
@@ -135,9 +153,12 @@ class Rewriter:
 
     def make(self, like: Op, suffix: str, prim: Primitive, *inputs: str) -> str:
         """Adds a new op in the place of `like`, named after it."""
-        name, count = f"{like.id}.{suffix}", 2
+        base = f"{like.id}.{suffix}"
+        name, count = base, self._counts.get(base, 1)
         while name in self._taken:
-            name, count = f"{like.id}.{suffix}{count}", count + 1
+            count += 1
+            name = f"{base}{count}"
+        self._counts[base] = count
         self._taken.add(name)
         return self.keep(replace(like, id=name, prim=prim, inputs=inputs))
 

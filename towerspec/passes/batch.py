@@ -38,12 +38,15 @@ def batch_numbers(graph: Graph) -> Graph:
     graph = graph.constants_first()
     batches = _Batches(graph, _chains(graph))
     column = {id_: (group, k) for group in batches.groups() for k, id_ in enumerate(group)}
+    whole: dict[str, str] = {}  # by a group's first member
 
     def rule(op: Op, rewriter: Rewriter) -> str | None:
         if op.id not in column:
             return rejoin(op, rewriter)
         group, k = column[op.id]
-        return rewriter.make(op, "column", Slice(k, k + 1), batches.side_by_side(rewriter, group, joined(op)))
+        if group[0] not in whole:
+            whole[group[0]] = batches.side_by_side(rewriter, group, joined(op))
+        return rewriter.make(op, "column", Slice(k, k + 1), whole[group[0]])
 
     return graph.rewrite(rule).without_dead() if column else graph
 

@@ -40,15 +40,14 @@ def gather(graph: Graph) -> Graph:
     """Makes ids of single features columns of one value, and look-ups of one width one look-up."""
     graph = graph.constants_first()
     groups = _groups(graph)
-    ids = {m.ids.id: group for group in groups for m in group.members}
+    ids = {m.ids.id: (group, place) for group in groups for place, m in enumerate(group.members)}
     tables = [(group, t, table) for group in groups for t, table in enumerate(group.tables)]
     embeds = {m.embed.id: (group, t, k) for group, t, table in tables for k, m in enumerate(table) if m.embed}
 
     def rule(op: Op, rewriter: Rewriter) -> str | None:
         if op.id in ids:
-            group = ids[op.id]
+            group, place = ids[op.id]
             group.safe = group.safe or _safe(graph, rewriter, group, joined(op))
-            place = next(i for i, m in enumerate(group.members) if m.ids.id == op.id)
             column = rewriter.make(op, "column", Slice(place, place + 1), group.safe)
             return rewriter.make(op, "id", Reshape(()), column)
         if op.id in embeds:
@@ -71,7 +70,7 @@ def _groups(graph: Graph) -> list[Group]:
                 if lookup.embed:
                     by_width.setdefault(lookup.embed.type.shape[-1], []).append(lookup)
             tables = [table for same in by_width.values() if len(table := _within(graph, same)) > 1]
-            together = [m.ids.id for table in tables for m in table]
+            together = {m.ids.id for table in tables for m in table}
             found.append(Group(tables, [m for m in lookups if m.ids.id not in together]))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Concat, Linear, Slice, Unary
@@ -21,29 +22,29 @@ class Group:
     fn: str | None = None
     joined: str | None = None
 
+    @property
+    def parts(self) -> list[Slice]:
+        """Each member's columns of the joined result."""
+        stops = list(accumulate(op.type.shape[-1] for op in self.members))
+        return [Slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+
 
 def join_linears(graph: Graph) -> Graph:
     """Stacks the weights of linears with one input into one weight, and gives each its columns of the result."""
     graph = graph.constants_first()
     groups = _groups(graph)
-    member_of = {op.id: group for group in groups for op in group.members}
+    part_of = {op.id: (group, part) for group in groups for op, part in zip(group.members, group.parts, strict=True)}
     absorbed = {user.id for group in groups if group.fn for op in group.members for user in graph.users[op.id]}
 
     def rule(op: Op, rewriter: Rewriter) -> str | None:
         if op.id in absorbed:
             return op.inputs[0]
-        group = member_of.get(op.id)
-        if group is None:
+        if op.id not in part_of:
             return None
+        group, part = part_of[op.id]
         if group.joined is None:
             group.joined = _join(rewriter, group, op)
-        start = 0
-        for member in group.members:
-            stop = start + member.type.shape[-1]
-            if member.id == op.id:
-                return rewriter.make(op, "part", Slice(start, stop), group.joined)
-            start = stop
-        return None
+        return rewriter.make(op, "part", part, group.joined)
 
     return graph.rewrite(rule).without_dead()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from itertools import groupby
+from operator import or_
 
 from towerspec.ir.graph import Graph, Op
 
@@ -22,9 +24,9 @@ def order(graph: Graph) -> Graph:
 
 def _ordered(run: list[Op]) -> list[Op]:
     own = {op.id: op for op in run}
-    needs: dict[str, set[str]] = {}
-    for op in run:
-        needs[op.id] = {op.id}.union(*(needs[i] for i in op.inputs if i in own))
+    needs: dict[str, int] = {}  # a bit for each op of the run
+    for place, op in enumerate(run):
+        needs[op.id] = reduce(or_, (needs[i] for i in op.inputs if i in own), 1 << place)
     read = {i for op in run for i in op.inputs}
     made: dict[str, Op] = {}
     # An op on the stack twice: first for its operands, then for itself.
@@ -38,5 +40,5 @@ def _ordered(run: list[Op]) -> list[Op]:
             continue
         stack.append((id_, True))
         operands = [i for i in own[id_].inputs if i in own and i not in made]
-        stack += [(i, False) for i in sorted(operands, key=lambda i: len(needs[i]))]
+        stack += [(i, False) for i in sorted(operands, key=lambda i: needs[i].bit_count())]
     return list(made.values())

@@ -33,8 +33,9 @@ def split_linears(graph: Graph) -> Graph:
         if not isinstance(op.prim, Linear) or len(op.type.shape) != 1 or op.region:
             return None
         pieces = _pieces(rewriter, op.inputs[0], 0)
-        theirs = [p for p in pieces if isinstance(rewriter.ops[p.id].prim, Expand)]
-        ours = [p for p in pieces if p not in theirs]
+        expanded = [isinstance(rewriter.ops[p.id].prim, Expand) for p in pieces]
+        theirs = [p for p, once in zip(pieces, expanded, strict=True) if once]
+        ours = [p for p, once in zip(pieces, expanded, strict=True) if not once]
         bias = op.inputs[2:]
         if not ours or any(rewriter.ops[b].type.level > Level.CONSTANT for b in bias):
             return None
