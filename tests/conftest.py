@@ -24,22 +24,22 @@ def refresh(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--refresh"))
 
 
-def build_cpp(source: Path, target: str) -> Path:
-    """A C++ program, built by CMake against the installed torch; tests that run at once build it once."""
+def built(source: Path, name: str) -> Path:
+    """A folder's C++ program, built by CMake against the installed torch; tests that run at once build it once."""
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         pytest.skip("there is no C++ compiler")
-    folder = ROOT / "build" / source.name
+    folder = ROOT / "build" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{source.name}.lock").open("w") as lock:
+    with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
         for command in (["cmake", "-S", source, "-B", folder, prefix], ["cmake", "--build", folder]):
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-    return folder / target
+    return folder
 
 
 @pytest.fixture(scope="session")
 def cpp_program() -> Path:
-    """The program that scores an inputs file."""
-    return build_cpp(ROOT / "cpp", "towerspec_score")
+    """The C++ reader's example program."""
+    return built(ROOT / "cpp", "cpp") / "towerspec_score"

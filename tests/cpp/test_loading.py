@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import build_cpp
+from tests.conftest import built
 from tests.mutate import spoil
 from tests.test_loading import UNREAD, Replacing, builds, contents  # noqa: F401
 from towerspec.emit.folder import write
@@ -42,7 +42,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    return build_cpp(HERE / "loading", "loading")
+    return built(HERE / "loading", "loading") / "loading"
 
 
 @pytest.fixture

@@ -51,9 +51,8 @@ def files(manifest: Mapping[str, Any], target: str) -> Iterator[str]:
 
 def _surface(entry: dict[str, Any], where: str) -> None:
     _file(entry, where)
-    _named(entry, "inputs", where)
-    if not _named(entry, "outputs", where):
-        raise Malformed(f"in its manifest, `{where}.outputs` is empty")
+    _need(entry, "inputs", list, where)
+    _outputs(entry, where)
     if "targets" in entry:
         made = _need(entry, "targets", dict, where)
         for target in made:
@@ -67,17 +66,15 @@ def _file(entry: Mapping[str, Any], where: str) -> None:
     _need(entry, "sha256", str, where)
 
 
-def _named(entry: Mapping[str, Any], key: str, where: str) -> set[str]:
-    """The names in a list of inputs or outputs, which are objects with a name of their own each."""
-    names: set[str] = set()
-    for i, item in enumerate(_need(entry, key, list, where)):
-        if not isinstance(item, dict):
-            raise Malformed(f"in its manifest, `{where}.{key}[{i}]` is not an object")
-        name = _need(item, "name", str, f"{where}.{key}[{i}]")
-        if name in names:
-            raise Malformed(f"in its manifest, `{where}.{key}` has `{name}` twice")
-        names.add(name)
-    return names
+def _outputs(entry: Mapping[str, Any], where: str) -> None:
+    """Checks a list of objects, each with a name of its own."""
+    outputs, names = _need(entry, "outputs", list, where), set[str]()
+    for i, output in enumerate(outputs):
+        if not isinstance(output, dict):
+            raise Malformed(f"in its manifest, `{where}.outputs[{i}]` is not an object")
+        names.add(_need(output, "name", str, f"{where}.outputs[{i}]"))
+    if not names or len(names) < len(outputs):
+        raise Malformed(f"in its manifest, `{where}.outputs` is empty, or has a name twice")
 
 
 def _need(entry: Mapping[str, Any], key: str, kind: type, where: str) -> Any:

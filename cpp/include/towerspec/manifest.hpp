@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,7 +27,7 @@ struct Made {
 /// What a manifest says of one surface.
 struct Entry {
   std::map<std::string, Made> targets;
-  std::vector<json::Value> inputs;
+  json::Value inputs;
   std::vector<std::string> outputs;
 };
 
@@ -93,7 +94,7 @@ class ManifestReader {
       }
     }
     entry.targets[Manifest::torchscript] = file(value, where);
-    entry.inputs = need(value, "inputs", Kind::array, where).items;
+    entry.inputs = need(value, "inputs", Kind::array, where);
     entry.outputs = outputs(need(value, "outputs", Kind::array, where), where + ".outputs");
     return entry;
   }
@@ -106,13 +107,12 @@ class ManifestReader {
     std::vector<std::string> names;
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const auto at = where + "[" + std::to_string(i) + "]";
-      const auto& name = need(need(list.items[i], Kind::object, at), "name", Kind::string, at).text;
-      if (std::find(names.begin(), names.end(), name) != names.end()) {
-        throw Malformed{"in its manifest, `" + where + "` has `" + name + "` twice"};
-      }
-      names.push_back(name);
+      names.push_back(need(need(list.items[i], Kind::object, at), "name", Kind::string, at).text);
     }
-    if (names.empty()) throw Malformed{"in its manifest, `" + where + "` is empty"};
+    const std::set<std::string> different(names.begin(), names.end());
+    if (different.empty() || different.size() < names.size()) {
+      throw Malformed{"in its manifest, `" + where + "` is empty, or has a name twice"};
+    }
     return names;
   }
 

@@ -143,7 +143,7 @@ class Bundle {
     try {
       std::vector<Input> inputs;
       const auto known = vocabularies(entry);
-      for (const auto& input : entry.inputs) inputs.push_back(Input::from(input, known));
+      for (const auto& input : entry.inputs.items) inputs.push_back(Input::from(input, known));
       return inputs;
     } catch (const Error&) {
       throw;
@@ -156,7 +156,7 @@ class Bundle {
   Vocabularies vocabularies(const Entry& entry) const {
     Vocabularies found;
     json::Value file;
-    for (const auto& input : entry.inputs) {
+    for (const auto& input : entry.inputs.items) {
       const auto* table = input.find("vocabulary");
       if (table == nullptr || found.count(table->text) > 0) continue;
       if (file.members.empty()) {
