@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 import towerspec
-from benchmarks.process import ROOT, apart
+from benchmarks.process import ROOT, apart, cpp_program
 from benchmarks.results import Result, Row, Table
 from benchmarks.timing import Times, quantile
 from towerspec.check import check
@@ -44,7 +43,7 @@ WAYS = {
 def run(quick: bool = False) -> Result:
     """Compiles, then calls in each way, each in a fresh process."""
     sizes, times = (SIZES[:2], 3) if quick else (SIZES, 100)
-    program = None if quick else cpp_program()
+    program = None if quick else cpp_program("tail")
     with tempfile.TemporaryDirectory() as name:
         build = Path(name)
         compile_spec(check(SMALL if quick else SPEC), build / "build", Options(surfaces=(SURFACE,)))
@@ -115,18 +114,6 @@ def size_row(way: str, size: int, t: dict[str, float]) -> Row:
 
 
 # ---- in C++ --------------------------------------------------------------------------------------
-
-
-def cpp_program() -> Path | None:
-    """The C++ half, built; none without a compiler."""
-    if not (shutil.which("cmake") and any(shutil.which(name) for name in ("c++", "g++", "clang++"))):
-        return None
-    folder = ROOT / "build" / "benchmarks"
-    prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
-    configure = ["cmake", "-S", ROOT / "benchmarks" / "cpp", "-B", folder, "-DCMAKE_BUILD_TYPE=Release", prefix]
-    for command in (configure, ["cmake", "--build", folder]):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / "tail"
 
 
 def in_cpp(program: Path, plan: Plan, folder: Path, way: str) -> list[float]:

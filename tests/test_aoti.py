@@ -6,11 +6,16 @@ One small surface is compiled for all tests here; `pytest -m slow tests/test_aot
 from __future__ import annotations
 
 import fcntl
+import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +148,13 @@ def test_cpp_says_what_is_wrong_with_a_package(cpp_program: Path, build: Path, t
 
     (tmp_path / "surfaces").mkdir()
     (tmp_path / "surfaces" / "home.pt2").write_bytes(b"PK broken")
+    broken = {"sha256": sha256(b"PK broken").hexdigest()}
     assert "it has no target `aoti`" in said(None)
-    assert "`nowhere.pt2` can't be read" in said({"file": "surfaces/nowhere.pt2"})
-    assert "`home.pt2` was compiled for ALTIVEC, and this machine's CPU has " in said({"cpu": "ALTIVEC"})
-    assert "`home.pt2` can't be loaded: " in said({})
+    assert "`surfaces/nowhere.pt2` can't be read" in said({"file": "surfaces/nowhere.pt2"})
+    assert "`surfaces/home.pt2` is not the file that the manifest names" in said({})
+    cpu = said({**broken, "cpu": "ALTIVEC"})
+    assert "`surfaces/home.pt2` was compiled for ALTIVEC, and this machine's CPU has " in cpu
+    assert "`surfaces/home.pt2` can't be loaded: " in said(broken)
 
 
 def test_several_threads_share_a_package(build: Path) -> None:
@@ -176,6 +184,80 @@ def test_a_damaged_package_is_refused(build: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         towerspec.load(tmp_path, target="aoti").surfaces["home"]
     assert "not the file that the manifest names" in error.value.diagnostics[0].message
+
+
+def spoilt(build: Path, folder: Path, package: bytes, **changes: Any) -> Path:
+    """A build whose manifest names this package, and whose surface is changed otherwise."""
+    document = json.loads((build / "manifest.json").read_text())
+    entry = document["surfaces"]["home"]
+    entry["targets"]["aoti"]["sha256"] = sha256(package).hexdigest()
+    entry.update(changes)
+    (folder / "surfaces").mkdir(parents=True, exist_ok=True)
+    (folder / "surfaces" / "home.pt2").write_bytes(package)
+    (folder / "manifest.json").write_text(json.dumps(document))
+    return folder
+
+
+def without_code(package: bytes) -> bytes:
+    """The package with some text in place of its library."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(package)) as archive, zipfile.ZipFile(made, "w") as out:
+        for name in archive.namelist():
+            out.writestr(name, b"no code" if name.endswith(".so") else archive.read(name))
+    return made.getvalue()
+
+
+def test_loading_leaves_nothing_in_the_temporary_folder(
+    cpp_program: Path, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it succeeds or fails, before or after the package is unpacked; nor while the surface serves."""
+    package, temporary = (build / "surfaces" / "home.pt2").read_bytes(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = set(os.listdir("/tmp"))
+    inputs = tmp_path / "inputs.safetensors"
+    served = towerspec.load(build, target="aoti").surfaces["home"]
+    save_file(served.sample_inputs(3), inputs)
+    assert list(temporary.iterdir()) == []
+    for i, broken in enumerate((b"PK broken", without_code(package))):
+        folder = spoilt(build, tmp_path / str(i), broken)
+        with pytest.raises(SpecError, match=r"`surfaces/home\.pt2` can't be loaded: "):
+            towerspec.load(folder, target="aoti").surfaces["home"]
+        assert list(temporary.iterdir()) == []
+        command = [cpp_program, "--aoti", folder, "home", inputs]
+        environment = {**os.environ, "TMPDIR": str(temporary)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert "error[T701]" in done.stderr
+        assert "`surfaces/home.pt2` can't be loaded: " in done.stderr
+        assert list(temporary.iterdir()) == []
+    left = {name for name in set(os.listdir("/tmp")) - before if any(Path("/tmp", name).rglob("data/aotinductor"))}
+    assert not left
+
+
+def test_a_package_of_another_surface_is_refused(cpp_program: Path, build: Path, tmp_path: Path) -> None:
+    """Where its digest fits, what it takes and gives doesn't."""
+    package = (build / "surfaces" / "home.pt2").read_bytes()
+    entry = json.loads((build / "manifest.json").read_text())["surfaces"]["home"]
+    for i, key in enumerate(("inputs", "outputs")):
+        folder = spoilt(build, tmp_path / str(i), package, **{key: entry[key][1:]})
+        with pytest.raises(SpecError) as error:
+            towerspec.load(folder, target="aoti").surfaces["home"]
+        (diagnostic,) = error.value.diagnostics
+        assert "can't be loaded: it takes 6 inputs and gives 3 outputs, and the manifest names" in diagnostic.message
+        (tmp_path / "inputs.json").write_text("{}")
+        command = [cpp_program, "--aoti", folder, "home", tmp_path / "inputs.json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stderr.splitlines()[0] == f"error[T701]: {diagnostic.message}"
+
+
+def test_predictions_of_a_package_are_dense_and_apart(build: Path) -> None:
+    package = towerspec.load(build, target="aoti").surfaces["home"]
+    for inputs in calls(package):
+        outputs = list(package(inputs).values())
+        assert all(x.is_contiguous() and x.stride() == torch.empty(x.shape).stride() for x in outputs)
+        assert len({x.untyped_storage().data_ptr() for x in outputs if x.numel()}) == sum(
+            x.numel() > 0 for x in outputs
+        )
 
 
 def test_an_unchanged_package_is_not_compiled_again(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:

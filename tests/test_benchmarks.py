@@ -13,6 +13,7 @@ import towerspec
 
 pytest.importorskip("safetensors")
 
+from benchmarks.__main__ import NAMES
 from benchmarks.expert import expert
 from benchmarks.expert_packed import packed_expert
 from benchmarks.serving import AGREES, SPEC, SURFACE
@@ -49,7 +50,7 @@ def test_the_expert_gives_the_builds_scores(build: Path, requests: int, candidat
                 torch.testing.assert_close(x, y, atol=AGREES, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["serving", "flat", "tail", "memory", "compile", "training_step", "sharing"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None:
     result = importlib.import_module(f"benchmarks.{name}").run(quick=True)
     result.write(tmp_path)

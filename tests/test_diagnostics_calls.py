@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -24,6 +25,7 @@ from tests.test_explanations import codes_of
 from towerspec.check import check, check_text
 from towerspec.cli import main
 from towerspec.diagnostics import SpecError, render
+from towerspec.emit import torchscript
 from towerspec.emit.build import Options, compile_spec
 from towerspec.ir.builder import Scope, Value
 from towerspec.ir.primitives import Linear
@@ -335,6 +337,60 @@ def T701_version(_: pytest.MonkeyPatch) -> None:
     Path("build").mkdir()
     Path("build/manifest.json").write_text('{"format": 99}')
     towerspec.load("build")
+
+
+def spoilt(change: Callable[[dict[str, Any]], object]) -> None:
+    """A build whose manifest was changed, loaded as far as its surface."""
+    document = compile_spec(check("small.tower"), Path("build"))
+    change(document)
+    Path("build/manifest.json").write_text(json.dumps(document))
+    towerspec.load("build").surfaces["home"]
+
+
+@case
+def T701_key(_: pytest.MonkeyPatch) -> None:
+    spoilt(lambda document: document["surfaces"]["home"].pop("sha256"))
+
+
+@case
+def T701_type(_: pytest.MonkeyPatch) -> None:
+    spoilt(lambda document: document.update(surfaces=[]))
+
+
+@case
+def T701_outputs(_: pytest.MonkeyPatch) -> None:
+    spoilt(lambda document: document["surfaces"]["home"]["outputs"].append({"name": "buy"}))
+
+
+@case
+def T701_outside(_: pytest.MonkeyPatch) -> None:
+    spoilt(lambda document: document["surfaces"]["home"].update(file="../build/surfaces/home.pt"))
+
+
+@case
+def T701_link(_: pytest.MonkeyPatch) -> None:
+    compile_spec(check("small.tower"), Path("build"))
+    Path("build/surfaces").rename("elsewhere")
+    Path("build/surfaces").symlink_to(Path("elsewhere").resolve())
+    towerspec.load("build").surfaces["home"]
+
+
+class Raises(torch.nn.Module):
+    """A graph of a surface's inputs and outputs that fails."""
+
+    def forward(self, item: Tensor, price: Tensor) -> tuple[Tensor]:
+        return (price.reshape(-1, 7),)
+
+
+@case
+def T708_failed(_: pytest.MonkeyPatch) -> None:
+    document = compile_spec(check("small.tower"), Path("build"))
+    entry = document["surfaces"]["home"]
+    with torchscript.quiet():
+        torch.jit.script(Raises()).save(Path("build") / entry["file"])
+    entry["sha256"] = hashlib.sha256((Path("build") / entry["file"]).read_bytes()).hexdigest()
+    Path("build/manifest.json").write_text(json.dumps(document))
+    towerspec.load("build").surfaces["home"]({"item": [1, 2], "price": [0.5, 1.0]})
 
 
 @case

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "towerspec/files.hpp"
+#include "towerspec/memory.hpp"
 #include "towerspec/towerspec.hpp"
 
 namespace {
@@ -41,8 +42,8 @@ void score(const towerspec::Surface& surface, const std::string& file, bool stri
   std::cout << '{';
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     std::cout << (i > 0 ? ",\n " : "\n ") << '"' << outputs[i].first << "\": ";
-    const auto scores = outputs[i].second.cpu().contiguous();
-    const float* data = scores.data_ptr<float>();
+    const auto scores = outputs[i].second.cpu();
+    const float* data = scores.const_data_ptr<float>();
     write(data, scores.sizes());
   }
   std::cout << "\n}\n";
@@ -59,6 +60,7 @@ bool take(std::vector<std::string>& words, const char* flag) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  towerspec::keep_memory();
   std::vector<std::string> words(argv + 1, argv + argc);
   const bool strict = take(words, "--strict");
   const bool aoti = take(words, "--aoti");

@@ -204,7 +204,7 @@ def test_no_build_no_surface_no_file(cpp_program: Path, small: Path, tmp_path: P
     (broken / "surfaces").mkdir(parents=True)
     (broken / "manifest.json").write_bytes((small / "manifest.json").read_bytes())
     (broken / "surfaces" / "home.pt").write_bytes(b"PK broken")
-    assert "is no TorchScript file" in run(cpp_program, broken, "home", inputs).stderr
+    assert "is not the file that the manifest names" in run(cpp_program, broken, "home", inputs).stderr
 
 
 def test_another_project_adds_the_reader(cpp_program: Path, tmp_path: Path) -> None:

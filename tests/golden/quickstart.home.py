@@ -49,6 +49,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def dense(x: Tensor) -> Tensor:
+    """The same numbers without gaps, in memory of their own."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def row_ids(ids: Tensor, rows: int, unknown: int, missing: int) -> Tensor:
     """Ids that are safe to look up: below 0 the missing one's row, from `rows` on the unknown one's."""
     known = ids.clamp(max=rows) if unknown == rows else torch.where(ids < rows, ids, unknown)
@@ -204,4 +209,4 @@ class Home(nn.Module):
         # surfaces.home.tower.save  (head save : binary)
         save_linear_part = click_linear_joined_sigmoid[..., 1:2]  # [N, 1]
         save = save_linear_part.reshape([-1])  # [N]
-        return click, save
+        return dense(click), dense(save)

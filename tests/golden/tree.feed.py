@@ -51,6 +51,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def dense(x: Tensor) -> Tensor:
+    """The same numbers without gaps, in memory of their own."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def repeat(x: Tensor, n: int) -> Tensor:
     """A constant for each of n rows, as a view."""
     return x.unsqueeze(0).expand([n] + list(x.shape))
@@ -238,7 +243,7 @@ class Feed(nn.Module):
                 take_rows(layer_0, rows, n),
             )
             click = put_rows(click, rows, _part_0, n)
-        return click, watch
+        return dense(click), dense(watch)
 
     def _arm_feed_tower_layout_grid(
         self,

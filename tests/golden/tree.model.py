@@ -69,6 +69,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def dense(x: Tensor) -> Tensor:
+    """The same numbers without gaps, in memory of their own."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def repeat(x: Tensor, n: int) -> Tensor:
     """A constant for each of n rows, as a view."""
     return x.unsqueeze(0).expand([n] + list(x.shape))
@@ -566,7 +571,7 @@ class Tree(nn.Module):
         concat = torch.cat([request_group, candidate_group], -1)  # [N, 21]
         mixed = self.trunk.mixed(concat)  # [N, 8]
         click, click_logit, watch, watch = self._own_feed(n, request, layout_value_expand, mixed)
-        return click, watch
+        return dense(click), dense(watch)
 
     @torch.jit.export
     def search(

@@ -105,8 +105,9 @@ def compile_ahead(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{surface}.pt2"
         _package(surface, program, path)
-        error = max(error, verify(eager, Package(path, entries)))
-        return Ahead(exported, path.read_bytes(), error)
+        content = path.read_bytes()
+    error = max(error, verify(eager, Package(content, entries)))  # what is verified is what the file holds
+    return Ahead(exported, content, error)
 
 
 def export(model: nn.Module, entries: Sequence[Mapping[str, Any]], inputs: Sequence[Tensor]) -> ExportedProgram:

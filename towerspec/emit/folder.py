@@ -1,13 +1,19 @@
-"""A build's folder: written whole or not at all, in place of the one before it."""
+"""A build's folder: written whole or not at all, in place of the one before it.
+
+No file is ever changed in place: whoever has opened the build before keeps it as it was.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from towerspec.diagnostics import Diagnostic, SpecError
@@ -34,35 +40,124 @@ def _unwritable(out: Path, why: str) -> SpecError:
 
 
 def write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Writes all files beside the target, then puts the folder in its place at once."""
+    """Writes all files beside the target, then puts the folder in its place at once.
+
+    The files are on the disk before that, so that a crash of the machine, too, leaves one of the two builds whole.
+    Raises `SpecError` (T608) where the system refuses, as a full disk does.
+    """
     out = out.resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        with _workplace(out) as fresh:
+            for name, content in files.items():
+                _write(fresh / name, content)
+            for folder in {fresh, *((fresh / name).parent for name in files)}:
+                _settle(folder)
+            fresh.chmod(0o755)
+            check_target(out)  # once more: a compile takes a while
+            _swap(fresh, out)
+            _settle(out.parent)
     except OSError as error:
         raise _unwritable(out, error.strerror or str(error)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _settle(folder: Path) -> None:
+    """Puts a folder's list of files on the disk, where the file system can be asked to."""
+    with _opened(folder) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name, content in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        fresh.chmod(0o755)
-        _swap(fresh, out)
-    except OSError as error:
-        raise _unwritable(out, error.strerror or str(error)) from error
+        yield descriptor
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, removed at the end with what is in it then.
+
+    Its owner holds a lock on it, which the system lifts when the owner ends, however it does: a folder that can be
+    locked is one that a killed compile has left.
+    """
+    _clear(out)
+    with contextlib.ExitStack() as held:
+        fresh = None
+        while fresh is None:
+            fresh = _claim(Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent)), held)
+        yield fresh
+
+
+def _claim(fresh: Path, held: contextlib.ExitStack) -> Path | None:
+    """The folder, locked; none where another compile has taken it for left, since it wasn't locked yet."""
+    try:
+        descriptor = held.enter_context(_opened(fresh))
+        _lock(descriptor, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(descriptor), fresh.stat()):
+            return None
+    except FileNotFoundError:
+        return None
+    held.callback(shutil.rmtree, fresh, ignore_errors=True)
+    return fresh
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.towerspec-"
+
+
+def _lock(descriptor: int, how: int) -> bool:
+    """Whether a lock was had; a file system may have none, and then nothing that was left can be told from the rest."""
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        return False
+    return True
+
+
+def _clear(out: Path) -> None:
+    """Removes what killed compiles have left; a build that one of them had moved aside comes back to its place."""
+    left = re.compile(re.escape(_prefix(out)) + r"\w{8}(\.old)?")
+    for path in out.parent.iterdir():
+        if not left.fullmatch(path.name) or path.is_symlink():
+            continue
+        with contextlib.suppress(OSError), _opened(path) as descriptor:  # another compile may remove it at once
+            if not _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                continue
+            if path.suffix == ".old" and not out.exists():
+                path.rename(out)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap(fresh: Path, out: Path) -> None:
     """Moves the new folder to its place; where an old one stands there, the two change places in one step."""
-    if not out.exists():
-        fresh.rename(out)
-    elif not _exchange(fresh, out):
-        old = fresh.with_name(f"{fresh.name}.old")
-        out.rename(old)
-        fresh.rename(out)
-        shutil.rmtree(old)
+    try:
+        fresh.rename(out)  # where none stands there, or an empty one
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not _exchange(fresh, out):
+            old = fresh.with_name(f"{fresh.name}.old")
+            with _opened(out) as descriptor:
+                _lock(descriptor, fcntl.LOCK_EX)  # so that no other compile puts it back
+                out.rename(old)
+                fresh.rename(out)
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(a: Path, b: Path) -> bool:

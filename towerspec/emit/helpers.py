@@ -145,6 +145,11 @@ def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     return x.index_select(0, request)
 
 
+def dense(x: Tensor) -> Tensor:
+    """The same numbers without gaps, in memory of their own."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def surfaces_asked(surface: Tensor, request: Tensor, r: int) -> Tensor:
     """The surface of each of r requests, from that of each of their rows; -1 for a request without any."""
     return torch.full([r], -1, dtype=surface.dtype, device=surface.device).index_copy(0, request, surface)

@@ -22,8 +22,9 @@ from towerspec.emit.params import Part, build_tree, constructor, members
 from towerspec.emit.steps import Plan, Step, own, place_of, plan
 from towerspec.emit.wrapping import wrap_source
 from towerspec.ir.graph import Graph
-from towerspec.ir.primitives import Expand, Input, Opaque, Param
+from towerspec.ir.primitives import Input, Opaque, Param, Reshape
 from towerspec.ir.types import Level
+from towerspec.passes.reuse import FRESH
 
 
 @dataclass
@@ -232,7 +233,7 @@ class _Unified:
         lines.append(
             f"{', '.join(call)} = self.{writer.functions[own(surface)]}({', '.join(['n', 'request', *captured])})"
         )
-        predictions = [writer.name(o.prediction, names) for o in sliced.outputs]
+        predictions = _owned(sliced, [o.prediction for o in sliced.outputs], writer, names)
         return Function(
             method(surface), arguments, lines, *_tuple(predictions), comment=f"surface {surface} alone", exported=True
         )
@@ -278,7 +279,7 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False, traceable
     body = writer.body((), names)
     prelude = signature(graph, names, writer, always=False, body=body)[1]
     results = [o.prediction for o in graph.outputs] + ([o.logit for o in graph.outputs] if logits else [])
-    values = [_contiguous(graph, i, writer.name(i, names)) for i in results]
+    values = _owned(graph, results, writer, names)
     surface = graph.surface or graph.model
     cls = Class(class_name(surface), "nn.Module", doc=f"Surface {surface}: everything it needs and nothing else.")
     cls.constructor = ["super().__init__()"]
@@ -290,8 +291,17 @@ def render_surface(graph: Graph, spec_path: str, logits: bool = False, traceable
     return Rendered(source, cls.name, {f.name: f.variables for f in cls.functions})
 
 
-def _contiguous(graph: Graph, id_: str, name: str) -> str:
-    return f"{name}.contiguous()" if isinstance(graph.by_id[id_].prim, Expand) else name
+def _owned(graph: Graph, results: Sequence[str], writer: Writer, names: Names) -> list[str]:
+    """The results, each without gaps and in memory of its own: a caller may read it as an array, and write to it."""
+    values, taken = [], set()
+    for id_ in results:
+        name, made = writer.name(id_, names), graph.by_id[id_]
+        while isinstance(made.prim, Reshape):
+            made = graph.by_id[made.inputs[0]]
+        own = isinstance(made.prim, FRESH) and not graph.by_id[id_].type.shape and made.id not in taken
+        values.append(name if own else f"dense({name})")
+        taken.add(made.id)
+    return values
 
 
 def takes_counts(graph: Graph) -> bool:

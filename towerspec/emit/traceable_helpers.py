@@ -17,8 +17,3 @@ def row_map(r: int, n: int, counts: Tensor | None, like: Tensor) -> Tensor:
 def expand(x: Tensor, n: int, request: Tensor) -> Tensor:
     """Each request's row for each of its candidates: [R, ...] to [N, ...]."""
     return x.index_select(0, request)
-
-
-def dense(x: Tensor) -> Tensor:
-    """The same rows without gaps; to give strided rows another shape would take asking whether there is but one."""
-    return x.clone(memory_format=torch.contiguous_format)

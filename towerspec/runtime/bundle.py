@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import threading
@@ -17,13 +16,14 @@ from torch import Tensor
 from torch.jit._fuser import optimized_execution
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.runtime import manifest as manifests
 from towerspec.runtime.inputs import NO_VOCABULARIES, prepare
+from towerspec.runtime.manifest import TORCHSCRIPT, UNIFIED, VOCABULARIES
 from towerspec.runtime.packages import Package, runs_here
+from towerspec.runtime.pinned import Pinned, no_build, pin
 from towerspec.runtime.samples import draw, sample
 from towerspec.runtime.sharing import Pool
 from towerspec.runtime.vocabulary import Vocabulary
-
-TORCHSCRIPT = "torchscript"  # the target that every build has
 
 
 class Surface:
@@ -59,13 +59,18 @@ class Surface:
 
         Raises:
             SpecError: an input is missing, unknown or malformed (T702 to T706); with `strict`, also where a value
-                has no meaning of its own (T707).
+                has no meaning of its own (T707); or the graph itself fails, as where memory runs out (T708).
         """
         tensors = prepare(self.name, self.entry["inputs"], inputs, strict, self.vocabularies)
         # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
         # hundreds of milliseconds for the first calls, and more whenever shapes change. The switch is this thread's.
         with torch.inference_mode(), optimized_execution(False):
-            results = self.module(*tensors)
+            try:
+                results = self.module(*tensors)
+            except Exception as error:  # whatever torch or a custom layer raises
+                raise SpecError(
+                    Diagnostic("T708", f"surface `{self.name}`: its graph failed", notes=(_said(error),))
+                ) from error
         as_tensors = any(isinstance(x, Tensor) for x in inputs.values()) or not find_spec("numpy")
         return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}
 
@@ -91,8 +96,8 @@ class Surface:
 class Surfaces(Mapping[str, Surface]):
     """The surfaces of a build by name, each loaded when it is first asked for."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], device: str, target: str) -> None:
-        self._folder, self._manifest, self._device, self._target = folder, manifest, device, target
+    def __init__(self, files: Pinned, manifest: Mapping[str, Any], device: str, target: str) -> None:
+        self._files, self._manifest, self._device, self._target = files, manifest, device, target
         self._loaded: dict[str, Surface] = {}
         self._vocabularies: dict[str, Vocabulary] = {}  # surfaces share them
         self._pool = Pool()
@@ -117,93 +122,128 @@ class Surfaces(Mapping[str, Surface]):
             raise KeyError(
                 f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
             )
-        module: Callable[..., Sequence[Tensor]]
-        if self._target == TORCHSCRIPT:
-            module = load_script(self._folder / entry["file"], entry["sha256"], self._device)
+        load = self._script if self._target == TORCHSCRIPT else self._package
+        return Surface(name, entry, load(entry), self._vocabularies_of(entry))
+
+    def _script(self, entry: Mapping[str, Any]) -> Callable[..., Sequence[Tensor]]:
+        content = self._files.read(entry["file"], entry["sha256"])
+        try:
+            module = load_script(content, self._device)
+            _check_script(module, entry)
             self._pool.share(module)
-        else:
-            module = load_package(self._folder, entry, self._device)
-        return Surface(name, entry, module, self._vocabularies_of(entry))
+        except Exception as error:  # torch has many kinds for what is no TorchScript
+            raise self._no_build(f"`{entry['file']}` can't be loaded: {_said(error)}") from error
+        return module
+
+    def _package(self, entry: Mapping[str, Any]) -> Callable[..., Sequence[Tensor]]:
+        """A surface's package, if this machine can run it."""
+        made = entry.get("targets", {}).get(self._target)
+        if made is None:
+            raise self._no_build(f"a surface of it has no target `{self._target}`")
+        file, cpu = made["file"], made["cpu"]
+        content = self._files.read(file, made["sha256"])
+        if torch.device(self._device).type != "cpu":
+            raise self._no_build(f"`{file}` was compiled for the CPU, not for `{self._device}`", "leave `target` out")
+        if not runs_here(cpu):
+            here = torch.backends.cpu.get_cpu_capability()
+            raise self._no_build(f"`{file}` was compiled for {cpu}, and this machine's CPU has {here}")
+        try:
+            package = Package(content, entry["inputs"])
+            _check_signature(package.signature, entry)
+        except Exception as error:  # torch has many kinds for what it can't load
+            raise self._no_build(f"`{file}` can't be loaded: {_said(error)}") from error
+        return package
 
     def _vocabularies_of(self, entry: Mapping[str, Any]) -> dict[str, Vocabulary]:
         needed = {e["vocabulary"]: e["range"][1] + 1 for e in entry["inputs"] if "vocabulary" in e}
         fresh = {path for path in needed if path not in self._vocabularies}
         if fresh:
-            content = json.loads(read_checked(self._folder / "vocabularies.json", self._manifest["files"]))
-            self._vocabularies.update({path: Vocabulary(content[path], needed[path]) for path in fresh})
+            content = self._files.read(VOCABULARIES, self._manifest["files"].get(VOCABULARIES))
+            try:
+                known = json.loads(content)
+                self._vocabularies.update({path: Vocabulary(known[path], needed[path]) for path in fresh})
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError, RuntimeError) as error:
+                raise self._no_build(f"`{VOCABULARIES}` lacks what the manifest names, or isn't JSON") from error
         return {path: self._vocabularies[path] for path in needed}
+
+    def _no_build(self, why: str, *help: str) -> SpecError:
+        return no_build(self._files.folder, why, *help)
 
 
 class Bundle:
-    """A loaded build: its manifest, and its surfaces by name."""
+    """A loaded build: its manifest, and its surfaces by name.
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], device: str = "cpu", target: str = TORCHSCRIPT) -> None:
-        self.folder, self.manifest = folder, manifest
-        self.surfaces: Mapping[str, Surface] = Surfaces(folder, manifest, device, target)
-        self._device = device
+    It is one build for as long as it lives: its files were opened together, and what becomes of the folder, which a
+    compile may replace or anyone delete, changes none of them.
+    """
+
+    def __init__(self, files: Pinned, manifest: dict[str, Any], device: str = "cpu", target: str = TORCHSCRIPT) -> None:
+        self.folder, self.manifest = files.folder, manifest
+        self.surfaces: Mapping[str, Surface] = Surfaces(files, manifest, device, target)
+        self._files, self._device = files, device
 
     def unified(self) -> torch.jit.ScriptModule:
-        """The unified model with one method a surface, for servers that hold several surfaces at once."""
-        return load_script(self.folder / "unified.pt", self.manifest["files"]["unified.pt"], self._device)
+        """The unified model with one method a surface, for servers that hold several surfaces at once.
+
+        Raises:
+            SpecError: the build lacks it, or its file is not the one that the manifest names (T701).
+        """
+        content = self._files.read(UNIFIED, self.manifest["files"].get(UNIFIED))
+        try:
+            return load_script(content, self._device)
+        except Exception as error:  # torch has many kinds for what is no TorchScript
+            raise no_build(self.folder, f"`{UNIFIED}` can't be loaded: {_said(error)}") from error
 
 
 def load(build: str | Path, device: str = "cpu", target: str = TORCHSCRIPT) -> Bundle:
     """Loads a build folder: its surfaces' TorchScript, or with `target="aoti"` their AOTInductor packages.
+
+    A build's files are code and run as such: load what you, or those you trust, have compiled.
 
     Raises:
         SpecError: the folder holds no build, one that this version can't read, or none for the target (T701).
     """
     folder = Path(build)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _no_build(folder, "it has no manifest.json") from error
-    except ValueError as error:
-        raise _no_build(folder, "its manifest.json is not valid") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise _no_build(folder, "its manifest has a format that this version of towerspec doesn't know")
-    targets = {TORCHSCRIPT, *(t for entry in manifest["surfaces"].values() for t in entry.get("targets", {}))}
-    if target not in targets:
-        why = f"it has no target `{target}`; its targets are {listing(sorted(targets))}"
-        raise _no_build(folder, why, "make one with `towerspec compile --target aoti`")
-    return Bundle(folder, manifest, device, target)
+        manifest, files = pin(folder, manifests.parse, lambda found: manifests.files(found, target))
+    except manifests.Malformed as error:
+        raise no_build(folder, str(error)) from error
+    known = manifests.targets(manifest)
+    if target not in known:
+        why = f"it has no target `{target}`; its targets are {listing(known)}"
+        raise no_build(folder, why, "make one with `towerspec compile --target aoti`")
+    return Bundle(files, manifest, device, target)
 
 
-def load_package(folder: Path, entry: Mapping[str, Any], device: str) -> Package:
-    """A surface's package, if it is the one that the manifest names and this machine can run it."""
-    made = entry["targets"]["aoti"]
-    path = folder / made["file"]
-    read_checked(path, {path.name: made["sha256"]})
-    if torch.device(device).type != "cpu":
-        raise _no_build(folder, f"`{path.name}` was compiled for the CPU, not for `{device}`", "leave `target` out")
-    if not runs_here(made["cpu"]):
-        here = torch.backends.cpu.get_cpu_capability()
-        raise _no_build(folder, f"`{path.name}` was compiled for {made['cpu']}, and this machine's CPU has {here}")
-    try:
-        return Package(path, entry["inputs"])
-    except RuntimeError as error:
-        raise _no_build(folder, f"`{path.name}` can't be loaded: {str(error).splitlines()[0]}") from error
-
-
-def load_script(path: Path, sha256: str, device: str) -> torch.jit.ScriptModule:
-    """A TorchScript file of a build, if it is the one that the manifest names."""
-    content = read_checked(path, {path.name: sha256})
+def load_script(content: bytes, device: str) -> torch.jit.ScriptModule:
+    """TorchScript from a file's content. Raises what torch does where it is none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated.*")
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
 
 
-def read_checked(path: Path, digests: Mapping[str, str]) -> bytes:
-    """A file of a build, if it is the one that the manifest names."""
-    folder = path.parent.parent if path.parent.name == "surfaces" else path.parent
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _no_build(folder, f"`{path.name}` can't be read") from error
-    if hashlib.sha256(content).hexdigest() != digests.get(path.name):
-        raise _no_build(folder, f"`{path.name}` is not the file that the manifest names")
-    return content
+def _check_script(module: torch.jit.ScriptModule, entry: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a module has no `forward` from the entry's inputs to its outputs."""
+    if not module._c._has_method("forward"):
+        raise ValueError("it has no `forward`")
+    schema = module._c._get_method("forward").schema
+    (gives,) = (result.type for result in schema.returns)
+    if gives.kind() != "TupleType" or any(x.kind() != "TensorType" for x in gives.elements()):
+        raise ValueError("its `forward` returns no tuple of tensors")
+    _check_signature((len(schema.arguments) - 1, len(gives.elements())), entry)  # but for `self`
 
 
-def _no_build(folder: Path, why: str, help: str = "make one with `towerspec compile`") -> SpecError:
-    return SpecError(Diagnostic("T701", f"`{folder}` holds no usable build: {why}", help=help))
+def _check_signature(signature: tuple[int, int], entry: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a graph takes or gives another number of tensors than the entry says."""
+    named = (len(entry["inputs"]), len(entry["outputs"]))
+    if signature != named:
+        takes, gives = signature
+        raise ValueError(
+            f"it takes {takes} inputs and gives {gives} outputs, and the manifest names {named[0]} and {named[1]}"
+        )
+
+
+def _said(error: Exception) -> str:
+    """What torch says is wrong, without the stacks around it."""
+    lines = str(error).split("\nException raised from")[0].strip().splitlines() or [type(error).__name__]
+    return lines[-1 if "TorchScript interpreter" in lines[0] else 0].strip()

@@ -1,6 +1,8 @@
 // What goes wrong, with the codes that `towerspec explain CODE` explains.
 #pragma once
 
+#include <algorithm>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -29,6 +31,15 @@ class Error : public std::runtime_error {
 
   std::string code_;
 };
+
+/// What a library's error says is wrong, without the stacks around it.
+inline std::string said(const std::exception& error) {
+  std::string text = error.what();
+  text.resize(std::min(text.find("\nException raised from"), text.size()));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  const bool script = text.find("TorchScript interpreter") < text.find('\n');  // what is wrong is the last line
+  return script ? text.substr(text.rfind('\n') + 1) : text.substr(0, text.find('\n'));
+}
 
 /// Names for a note, comma separated, cut where there are many.
 inline std::string listing(const std::vector<std::string>& names, std::size_t most = 24) {

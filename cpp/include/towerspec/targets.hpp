@@ -2,22 +2,30 @@
 #pragma once
 
 #include <ATen/Version.h>
-#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <ATen/ops/full.h>
+#include <caffe2/serialize/in_memory_adapter.h>
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/inductor/aoti_runner/model_container_runner_cpu.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "towerspec/inputs.hpp"
+#include "towerspec/json.hpp"
 #include "towerspec/sharing.hpp"
 
 namespace towerspec {
@@ -25,10 +33,42 @@ namespace towerspec {
 /// From a call's tensors to its predictions, both in the manifest's order; threads may share one.
 using Compute = std::function<std::vector<at::Tensor>(std::vector<at::Tensor>)>;
 
-/// A surface's TorchScript file, which shares its weights with those of the pool. Throws c10::Error.
-inline Compute load_script(const std::filesystem::path& file, at::Device device, Pool& pool) {
-  auto loaded = torch::jit::load(file.string(), device);
+/// How many tensors a graph takes, and how many it gives.
+struct Signature {
+  std::size_t takes, gives;
+
+  /// Throws std::runtime_error where a graph has another one.
+  void check(const Signature& graph) const {
+    if (graph.takes == takes && graph.gives == gives) return;
+    throw std::runtime_error("it takes " + std::to_string(graph.takes) + " inputs and gives " +
+                             std::to_string(graph.gives) + " outputs, and the manifest names " + std::to_string(takes) +
+                             " and " + std::to_string(gives));
+  }
+};
+
+/// An archive's bytes as libtorch reads them; they are to outlive the reader.
+inline auto archive_of(std::string_view bytes) {
+  return std::make_shared<caffe2::serialize::MemoryReadAdapter>(bytes.data(), static_cast<off_t>(bytes.size()));
+}
+
+/// What a module's `forward` takes and gives. Throws std::runtime_error where it gives no tuple of tensors.
+inline Signature signature_of(const torch::jit::Module& module) {
+  const auto forward = module.find_method("forward");
+  if (!forward) throw std::runtime_error("it has no `forward`");
+  const auto& schema = forward->function().getSchema();
+  const auto tuple = schema.returns().at(0).type()->cast<c10::TupleType>();
+  const auto tensor = [](const auto& type) { return type->kind() == c10::TypeKind::TensorType; };
+  if (!tuple || !std::all_of(tuple->elements().begin(), tuple->elements().end(), tensor)) {
+    throw std::runtime_error("its `forward` returns no tuple of tensors");
+  }
+  return {schema.arguments().size() - 1, tuple->elements().size()};  // but for `self`
+}
+
+/// A surface's TorchScript, which shares its weights with those of the pool. Throws what libtorch does.
+inline Compute load_script(std::string_view content, const Signature& signature, at::Device device, Pool& pool) {
+  auto loaded = torch::jit::load(archive_of(content), device);
   loaded.eval();
+  signature.check(signature_of(loaded));
   pool.share(loaded);
   return [loaded](std::vector<at::Tensor> tensors) {
     // The compiler has optimised the graph. TorchScript's executor would do so again while it serves: hundreds of
@@ -68,14 +108,65 @@ class Counts {
   bool needed_ = false;
 };
 
-/// A surface's AOTInductor package. Throws c10::Error.
-inline Compute load_package(const std::filesystem::path& file, const std::vector<Input>& inputs) {
+/// A new folder of this process alone, removed with all that is in it.
+class PrivateFolder {
+ public:
+  PrivateFolder() : path_((std::filesystem::temp_directory_path() / "towerspec-XXXXXX").string()) {
+    if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("`" + path_ + "` can't be made");
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  ~PrivateFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  std::filesystem::path path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// Puts a package's compiled code into a folder; the path of its library. Throws where there is none.
+inline std::filesystem::path unpack(std::string_view content, const std::filesystem::path& folder) {
+  static constexpr std::string_view inside = "data/aotinductor/model/";  // where torch puts it
+  caffe2::serialize::PyTorchStreamReader archive(archive_of(content));
+  std::filesystem::path library;
+  for (const auto& record : archive.getAllRecords()) {
+    const auto name = std::filesystem::path(record).filename();
+    if (record.find(inside) == std::string::npos || name.empty() || name.extension() == ".cpp") continue;
+    const auto [data, size] = archive.getRecord(record);
+    std::ofstream file(folder / name, std::ios::binary);
+    file.write(static_cast<const char*>(data.get()), static_cast<std::streamsize>(size));
+    file.close();
+    if (!file) throw std::runtime_error("`" + (folder / name).string() + "` can't be written");
+    if (name.extension() == ".so") library = folder / name;
+  }
+  if (library.empty()) throw std::runtime_error("it holds no compiled model");
+  return library;
+}
+
+/// How many tensors a tree of torch.utils._pytree, as JSON, has.
+inline std::size_t leaves(const json::Value& spec) {
+  if (spec.at("type").is(json::Value::Kind::null)) return 1;
+  std::size_t found = 0;
+  for (const auto& child : spec.at("children_spec").items) found += leaves(child);
+  return found;
+}
+
+/// A surface's AOTInductor package. By libtorch's own loader, the folder that it unpacks into would stay where loading
+/// fails, and while it serves. Throws what libtorch does.
+inline Compute load_package(std::string_view content, const Signature& signature, const std::vector<Input>& inputs) {
   const auto at_once = std::max(1U, std::thread::hardware_concurrency());  // more calls wait
-  const auto loader =
-      std::make_shared<torch::inductor::AOTIModelPackageLoader>(file.string(), "model", false, at_once);
-  return [loader, counts = Counts(inputs)](std::vector<at::Tensor> tensors) {
+  const PrivateFolder folder;
+  const auto library = unpack(content, folder.path()).string();
+  const auto runner = std::make_shared<torch::inductor::AOTIModelContainerRunnerCpu>(library, at_once);
+  const auto specs = runner->get_call_spec();
+  const auto count = [&](std::size_t i) { return leaves(json::parse(specs.at(i)).items.at(1)); };
+  signature.check({count(0), count(1)});
+  return [runner, counts = Counts(inputs)](std::vector<at::Tensor> tensors) {
     counts.add(tensors);
-    return loader->boxed_run(std::move(tensors));
+    return runner->boxed_run(std::move(tensors));
   };
 }
 

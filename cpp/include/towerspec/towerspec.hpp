@@ -7,17 +7,21 @@
 
 #include <torch/script.h>
 
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "towerspec/error.hpp"
 #include "towerspec/inputs.hpp"
 #include "towerspec/json.hpp"
+#include "towerspec/manifest.hpp"
+#include "towerspec/pinned.hpp"
 #include "towerspec/targets.hpp"
 
 namespace towerspec {
@@ -38,10 +42,11 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
 /// One surface of a build. A call changes nothing in it: several threads may share one.
 class Surface {
  public:
-  Surface(std::string name, const json::Value& entry, std::vector<Input> inputs, Compute compute)
-      : compute_(std::move(compute)), boundary_(std::move(name), std::move(inputs)) {
-    for (const auto& output : entry.at("outputs").items) outputs_.push_back(output.at("name").text);
-  }
+  Surface(std::string name, std::vector<std::string> outputs, std::vector<Input> inputs, Compute compute)
+      : name_(std::move(name)),
+        compute_(std::move(compute)),
+        boundary_(name_, std::move(inputs)),
+        outputs_(std::move(outputs)) {}
 
   /// The inputs in call order.
   const std::vector<Input>& inputs() const { return boundary_.inputs(); }
@@ -49,120 +54,128 @@ class Surface {
   /// The names of the outputs, in order.
   const std::vector<std::string>& outputs() const { return outputs_; }
 
-  /// The predictions for inputs by name. Throws Error, T702 to T706, and T707 if strict.
+  /// The predictions for inputs by name, each contiguous and in memory of its own. Throws Error: T702 to T706, T707 if
+  /// strict, and T708 where the graph itself fails.
   Outputs operator()(const Inputs& inputs, bool strict = false) const {
     const c10::InferenceMode inference;
-    const auto results = compute_(boundary_.prepare(inputs, strict));
+    const auto results = computed(boundary_.prepare(inputs, strict));
     Outputs named;
     for (std::size_t i = 0; i < outputs_.size(); ++i) named.emplace_back(outputs_[i], results.at(i));
     return named;
   }
 
  private:
+  std::vector<at::Tensor> computed(std::vector<at::Tensor> tensors) const {
+    try {
+      return compute_(std::move(tensors));
+    } catch (const std::exception& error) {  // whatever libtorch or a custom operator throws
+      throw Error("T708", "surface `" + name_ + "`: its graph failed", {said(error)});
+    }
+  }
+
+  std::string name_;
   Compute compute_;
   Boundary boundary_;
   std::vector<std::string> outputs_;
 };
 
 /// A build folder. Surfaces loaded from one share the weights that are the same in them.
+///
+/// It is one build for as long as it lives: its files are opened together, and what becomes of the folder, which a
+/// compile may replace or anyone delete, changes none of them. They are code and run as such: load what you, or those
+/// you trust, have compiled.
 class Bundle {
  public:
-  /// Reads the manifest; a surface is loaded when it is asked for. The target is `torchscript`, or `aoti` where the
-  /// build has it. Throws Error, T701.
-  explicit Bundle(std::filesystem::path folder, at::Device device = at::kCPU, std::string target = "torchscript")
-      : folder_(std::move(folder)), device_(device), target_(std::move(target)) {
-    const auto path = folder_ / "manifest.json";
-    if (!std::filesystem::is_regular_file(path)) throw no_build("it has no manifest.json");
+  /// Opens the files; a surface is loaded when it is asked for. The target is `torchscript`, or `aoti` where the build
+  /// has it. Throws Error, T701.
+  explicit Bundle(std::filesystem::path folder, at::Device device = at::kCPU, std::string target = Manifest::torchscript)
+      : device_(device), target_(std::move(target)) {
+    const auto names = [&](const Manifest& manifest) { return manifest.files_of(target_); };
     try {
-      manifest_ = json::parse(read_file(path, "T701"));
-    } catch (const json::Malformed&) {
-      throw no_build("its manifest.json is not valid");
-    }
-    const auto* format = manifest_.find("format");
-    if (format == nullptr || format->text != "1") {
-      throw no_build("its manifest has a format that this version of towerspec doesn't know");
+      std::tie(manifest_, files_) = pin(folder, ManifestReader::read, names);
+    } catch (const Malformed& error) {
+      throw towerspec::no_build(folder, error.why);
     }
   }
 
   /// The names of the surfaces.
   std::vector<std::string> surfaces() const {
     std::vector<std::string> names;
-    for (const auto& [name, entry] : manifest_.at("surfaces").members) names.push_back(name);
+    for (const auto& [name, entry] : manifest_.surfaces) names.push_back(name);
     return names;
   }
 
   /// One surface, loaded. Throws Error, T701.
   Surface surface(const std::string& name) const {
-    const auto* entry = manifest_.at("surfaces").find(name);
+    const auto* entry = manifest_.find(name);
     if (entry == nullptr) {
       throw Error("T701", "there is no surface `" + name + "` in this build", {"it has " + listing(surfaces())});
     }
-    std::vector<Input> inputs;
-    const auto known = vocabularies(*entry);
-    for (const auto& input : entry->at("inputs").items) inputs.push_back(Input::from(input, known));
-    auto compute = target_ == "torchscript" ? script(*entry) : package(*entry, inputs);
-    return Surface(name, *entry, std::move(inputs), std::move(compute));
+    const auto found = entry->targets.find(target_);
+    if (found == entry->targets.end()) throw no_build("it has no target `" + target_ + "`");
+    auto inputs = inputs_of(name, *entry);
+    auto compute = load(found->second, {inputs.size(), entry->outputs.size()}, inputs);
+    return Surface(name, entry->outputs, std::move(inputs), std::move(compute));
   }
 
  private:
-  Compute script(const json::Value& entry) const {
-    const auto file = file_of(entry);
+  Compute load(const Made& made, const Signature& signature, const std::vector<Input>& inputs) const {
+    const auto content = files_->read(made.file, made.sha256);
+    const bool script = target_ == Manifest::torchscript;
+    if (!script) check_cpu(made);
     try {
-      return load_script(file, device_, *pool_);
-    } catch (const c10::Error& error) {
-      throw no_build("`" + file.filename().string() + "` is no TorchScript file: " + error.what_without_backtrace());
+      return script ? load_script(content.bytes(), signature, device_, *pool_)
+                    : load_package(content.bytes(), signature, inputs);
+    } catch (const std::exception& error) {  // libtorch has many kinds for what it can't load
+      throw no_build("`" + made.file + "` can't be loaded: " + said(error));
     }
   }
 
-  Compute package(const json::Value& entry, const std::vector<Input>& inputs) const {
-    const auto* targets = entry.find("targets");
-    const auto* made = targets == nullptr ? nullptr : targets->find(target_);
-    if (made == nullptr) throw no_build("it has no target `" + target_ + "`");
-    const auto file = file_of(*made);
-    const auto name = "`" + file.filename().string() + "`";
-    const auto& cpu = made->at("cpu").text;
+  void check_cpu(const Made& made) const {
+    const auto name = "`" + made.file + "`";
     if (!device_.is_cpu()) throw no_build(name + " was compiled for the CPU, not for `" + device_.str() + "`");
-    if (!runs_here(cpu)) {
-      throw no_build(name + " was compiled for " + cpu + ", and this machine's CPU has " + at::get_cpu_capability());
-    }
-    try {
-      return load_package(file, inputs);
-    } catch (const std::runtime_error& error) {
-      throw no_build(name + " can't be loaded: " + error.what());
-    } catch (const c10::Error& error) {
-      throw no_build(name + " can't be loaded: " + error.what_without_backtrace());
+    if (!runs_here(made.cpu)) {
+      throw no_build(name + " was compiled for " + made.cpu + ", and this machine's CPU has " + at::get_cpu_capability());
     }
   }
 
-  std::filesystem::path file_of(const json::Value& entry) const {
-    auto file = folder_ / entry.at("file").text;
-    if (!std::filesystem::is_regular_file(file)) throw no_build("`" + file.filename().string() + "` can't be read");
-    return file;
+  std::vector<Input> inputs_of(const std::string& surface, const Entry& entry) const {
+    try {
+      std::vector<Input> inputs;
+      const auto known = vocabularies(entry);
+      for (const auto& input : entry.inputs.items) inputs.push_back(Input::from(input, known));
+      return inputs;
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw no_build("its manifest describes the inputs of `" + surface + "` wrongly: " + error.what());
+    }
   }
 
   /// The vocabularies that a surface's inputs name.
-  Vocabularies vocabularies(const json::Value& entry) const {
+  Vocabularies vocabularies(const Entry& entry) const {
     Vocabularies found;
     json::Value file;
-    for (const auto& input : entry.at("inputs").items) {
+    for (const auto& input : entry.inputs.items) {
       const auto* table = input.find("vocabulary");
       if (table == nullptr || found.count(table->text) > 0) continue;
-      if (file.members.empty()) file = json::parse(read_file(folder_ / "vocabularies.json", "T701"));
+      if (file.members.empty()) {
+        const auto digest = manifest_.files.find(Manifest::vocabularies);
+        const auto content = files_->read(Manifest::vocabularies, digest == manifest_.files.end() ? "" : digest->second);
+        file = json::parse(content.bytes());
+      }
       const auto unknown = input.at("range").items.at(1).integer() + 1;
       found[table->text] = std::make_shared<const Vocabulary>(file.at(table->text), unknown);
     }
     return found;
   }
 
-  Error no_build(const std::string& why) const {
-    return Error("T701", "`" + folder_.string() + "` holds no usable build: " + why, {},
-                 "make one with `towerspec compile`");
-  }
+  Error no_build(const std::string& why) const { return towerspec::no_build(files_->folder(), why); }
 
-  std::filesystem::path folder_;
   at::Device device_;
   std::string target_;
-  json::Value manifest_;
+  Manifest manifest_;
+  std::shared_ptr<const Pinned> files_;
   std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
 };
 
