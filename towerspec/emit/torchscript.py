@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
+GENERATED = "towerspec_generated"  # what the names of generated modules begin with
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -51,7 +53,7 @@ def load_source(source: str, name: str) -> types.ModuleType:
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
-    module = types.ModuleType(f"towerspec_generated_{name}_{digest}")
+    module = types.ModuleType(f"{GENERATED}_{name}_{digest}")
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module
@@ -65,6 +67,11 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         for name, target in [*model.named_parameters(), *model.named_buffers()]:
             target.copy_(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
     return model
+
+
+def instance(source: str, cls: str, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A generated class's module with its weights, for serving."""
+    return fill(getattr(load_source(source, name), cls)(), weights).eval().requires_grad_(False)
 
 
 def script(model: nn.Module) -> torch.jit.ScriptModule:
@@ -82,9 +89,9 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     """
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with quiet():
-        hollow = to_bytes(torch.jit.script(_hollow(model)))
+        empty = to_bytes(torch.jit.script(hollow(model)))
         packed = [name for name, part in model.named_modules() if getattr(part, "lays_out", False)]
-        alone = from_bytes(_renumbered(hollow) if packed else hollow)
+        alone = from_bytes(_renumbered(empty) if packed else empty)
         for path, tensor in weights.items():
             *parts, name = path.split(".")
             # By TorchScript's own look-up: in Python's, a part named `save` is a method.
@@ -94,7 +101,7 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
         return torch.jit.freeze(alone.eval(), preserved_attrs=packed)
 
 
-def _hollow(model: nn.Module) -> nn.Module:
+def hollow(model: nn.Module) -> nn.Module:
     """A copy with tensors of no elements."""
     empty = {id(x): x.new_empty(0) for x in (*model.parameters(), *model.buffers())}
     for x in model.parameters():
