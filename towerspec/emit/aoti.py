@@ -97,8 +97,7 @@ def compile_ahead(
     """
     surface = folded.surface or ""
     rendered = render_surface(folded, spec_path, logits, traceable=True)
-    module = torchscript.load_source(rendered.source, surface)
-    eager = torchscript.fill(getattr(module, rendered.cls)(), weights).eval().requires_grad_(False)
+    eager = torchscript.instance(rendered.source, rendered.cls, surface, weights)
     program = _export(surface, eager, entries)
     exported = _saved(program)
     error = verify(eager, torch.export.load(io.BytesIO(exported)).module())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from towerspec.check import Checked
-from towerspec.check.model import Model
 from towerspec.cpu import this_cpu
 from towerspec.emit import aoti, constants, torchscript, vocabularies
 from towerspec.emit.folder import check_target, write
-from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
+from towerspec.emit.manifest import digest, manifest, surface_entry
 from towerspec.emit.names import class_name, method
 from towerspec.emit.python import Rendered, render_model, render_surface
 from towerspec.emit.reuse import Earlier, Keys
 from towerspec.emit.rounding import MAX_ERROR, is_rounded, precision_entry
-from towerspec.emit.verify import (
-    MANY,
-    SHAPES,
-    Case,
-    Served,
-    make_cases,
-    verify_rounded,
-    verify_source,
-    verify_surface,
-    verify_unified,
-)
+from towerspec.emit.verify import Logged, Served, Verified, Verifier
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes import check_names, optimise, slice_surface
@@ -40,6 +29,8 @@ from towerspec.watch import Watch
 from towerspec.weights import match, read_safetensors
 
 Progress = Callable[[str], None]
+Verify = Callable[[nn.Module, Served], Verified]  # from the module of the code, and what the file holds
+VERIFICATION = 2  # a file that was verified otherwise is made and verified anew
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,7 @@ class Options:
     targets: tuple[str, ...] = ()  # beside TorchScript: "aoti"
     cpu: str = ""  # the kind that -O3 is for; empty for this machine's
     max_error: float = MAX_ERROR  # of -O3: how far an output may be from the reference
+    samples: Path | None = None  # of -O3: a log, on whose rows that is measured
 
 
 def compile_spec(
@@ -73,11 +65,11 @@ def compile_spec(
 
     Raises:
         SpecError: the spec has errors, the weights or vocabularies don't fit (T601 to T605, T610), a graph doesn't
-            compute what the spec says (T606) or, rounded, is too far from it (T613), a surface or pass is unknown
-            (T607, T609), `out` can't be written (T608), or AOTInductor lacks a compiler, or can't compile a surface
-            (T611, T612).
+            compute what the spec says (T606) or, rounded, is too far from it (T613), a custom module mixes rows (T620),
+            a surface or pass is unknown (T607, T609), `out` can't be written (T608), AOTInductor lacks a compiler, or
+            can't compile a surface (T611, T612), or the samples can't be read (T621, T810 to T817).
     """
-    model, graph = checked.sound()
+    _, graph = checked.sound()
     check_names(graph, options.surfaces, options.without)
     check_target(out)
     if "aoti" in options.targets:
@@ -87,7 +79,7 @@ def compile_spec(
     progress("model.py")
     with torchscript.small_calls():
         earlier = Earlier(out) if options.fresh else Earlier.read(out)
-        document, files = _Compile(model, verify(graph), options, earlier, watch).run(progress)
+        document, files = _Compile(checked, options, earlier, watch).run(progress)
     files["manifest.json"] = (json.dumps(document, indent=2) + "\n").encode()
     with watch.stage("write"):
         write(out, files)
@@ -97,7 +89,9 @@ def compile_spec(
 class _Compile:
     """One compile: the model's parameters, and the files made so far."""
 
-    def __init__(self, model: Model, graph: Graph, options: Options, earlier: Earlier, watch: Watch) -> None:
+    def __init__(self, checked: Checked, options: Options, earlier: Earlier, watch: Watch) -> None:
+        model, graph = checked.sound()
+        verify(graph)
         self.model, self.graph, self.options, self.earlier, self.watch = model, graph, options, earlier, watch
         with watch.stage("slice"):
             self.slices = {surface: verify(slice_surface(graph, surface)) for surface in graph.surfaces}
@@ -111,9 +105,9 @@ class _Compile:
         # The reference computes in float64: widened once, and not again for each call of each surface.
         self.wide = {name: x.double() if x.is_floating_point() else x for name, x in self.weights.items()}
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
-        self.keys = Keys(self.weights, _shown(options))
-        self.cases = cache(self._cases)
-        self.verify_unrounded = cache(self._verify_unrounded)
+        samples = Logged(checked, options.samples, self.known) if options.samples and options.level >= 3 else None
+        self.keys = Keys(self.weights, {**_shown(options), "verification": VERIFICATION, "samples": _digest(samples)})
+        self.verifier = Verifier(model, graph, self.slices, self.wide, options, watch, samples)
         self.files: dict[str, bytes] = {"model.py": self.source.encode()}
 
     def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -129,7 +123,7 @@ class _Compile:
             entries[surface] = self._surface(surface)
         progress("unified.pt")
         if scripted:
-            self._verify_unified(scripted, surfaces)
+            self.verifier.unified(self.unified, scripted, surfaces)
         versions = {"torch": str(torch.__version__)}
         shown = _shown(self.options)
         document = manifest(self.model, shown, versions, self._weights_entry(), self.files, unified, entries)
@@ -148,12 +142,6 @@ class _Compile:
         shapes = {name: list(tensor.shape) for name, tensor in sorted(self.weights.items())}
         return {"source": source, "parameters": shapes}
 
-    def _cases(self, surface: str, shapes: tuple[tuple[int, ...], ...] = SHAPES) -> list[Case]:
-        """Generated inputs, and what the reference gives for them; only for what is to be verified."""
-        sliced = self.slices[surface]
-        with self.watch.stage("reference"):
-            return make_cases(sliced, surface_inputs(self.model, sliced), self.wide, self.options.seed, shapes)
-
     # ---- a surface -----------------------------------------------------------------------------
 
     def _surface(self, surface: str) -> dict[str, Any]:
@@ -164,20 +152,22 @@ class _Compile:
             folded, mine = constants.fold(optimised, self.wide)
         with self.watch.stage("print"):
             rendered = render_surface(folded, self.model.path, options.logits)
-        verify = partial(self._verify, surface, folded, mine, is_rounded(optimised))
+        verify = partial(self.verifier.surface, surface, folded, mine, is_rounded(optimised))
         code = torchscript.without_comments(rendered.source)
         key = self.keys.of((sliced, optimised), code, [p.path for _, p in optimised.params])
         kept = self.earlier.find(surface, key)
         if kept:
             content, verified = kept.content, kept.entry["verified"]
+            errors = kept.entry.get("precision", {}).get("errors", [])
         else:
-            content, verified = self._make(surface, rendered, mine, verify)
+            content, found = self._make(surface, rendered, mine, verify)
+            verified, errors = self.verifier.entry(surface, found), list(found.errors)
         file, source = f"surfaces/{surface}.pt", rendered.source.encode()
         self.files[file], self.files[f"surfaces/{surface}.py"] = content, source
         entry = surface_entry(self.model, optimised, file, content, source, options.logits, self.known)
         if options.level >= 3:
             difference = verified["largest_difference"]
-            entry["precision"] = precision_entry(optimised, options.cpu, options.max_error, difference)
+            entry["precision"] = precision_entry(optimised, options.cpu, options.max_error, difference, errors)
         if "aoti" in options.targets:
             entry["targets"]["aoti"] = self._ahead(key, folded, entry["inputs"], mine, verify)
         return {**entry, "verified": verified, "key": key}
@@ -188,55 +178,28 @@ class _Compile:
         folded: Graph,
         inputs: Sequence[Mapping[str, Any]],
         mine: Mapping[str, Tensor],
-        verify: aoti.Verify,
+        verify: Verify,
     ) -> dict[str, Any]:
         """What the manifest says of a surface's package and program, made unless the earlier build has them."""
         surface = folded.surface or ""
         made = aoti.kept(self.earlier, surface, key)
         if made is None:
             with self.watch.stage("AOTInductor"):
-                made = aoti.compile_ahead(folded, self.model.path, self.options.logits, inputs, mine, verify)
+                made = aoti.compile_ahead(
+                    folded, self.model.path, self.options.logits, inputs, mine, lambda *of: verify(*of).largest
+                )
         self.files.update(made.files(surface))
         return made.entry(surface)
 
     def _make(
-        self, surface: str, rendered: Rendered, mine: Mapping[str, Tensor], verify: aoti.Verify
-    ) -> tuple[bytes, dict[str, Any]]:
+        self, surface: str, rendered: Rendered, mine: Mapping[str, Tensor], verify: Verify
+    ) -> tuple[bytes, Verified]:
         """The frozen file of a surface, verified, and what that found."""
         with self.watch.stage("TorchScript"):
-            eager = _eager(surface, rendered, mine)
+            eager = torchscript.instance(rendered.source, rendered.cls, surface, mine)
             content = torchscript.to_bytes(torchscript.freeze(eager))
             served = torchscript.from_bytes(content)  # what is verified is what the file holds
-        error = verify(eager, served)
-        return content, {"calls": len(self.cases(surface)), "largest_difference": float(f"{error:.3g}")}
-
-    def _verify(
-        self,
-        surface: str,
-        folded: Graph,
-        mine: Mapping[str, Tensor],
-        rounded: bool,
-        eager: nn.Module,
-        served: Served,
-    ) -> float:
-        """The largest difference of a surface's source and file from the reference."""
-        sliced, cases = self.slices[surface], self.cases(surface)
-        with self.watch.stage("verify"):
-            if not rounded:
-                return verify_surface(sliced, folded, eager, served, cases, mine)
-            self.verify_unrounded(surface)
-        cases = [*cases, *self.cases(surface, (MANY,))]
-        with self.watch.stage("verify"):
-            return verify_rounded(sliced, served, cases, self.options.max_error)
-
-    def _verify_unrounded(self, surface: str) -> None:
-        """Checks, in float64, all that a surface in fewer bits is before its numbers are rounded."""
-        options = self.options
-        exact = optimise(self.graph, surface, options.level, (*options.without, "precision"), options.logits)
-        folded, mine = constants.fold(exact, self.wide)
-        rendered = render_surface(folded, self.model.path, options.logits)
-        eager = _eager(surface, rendered, mine)
-        verify_source(self.slices[surface], folded, eager, self.cases(surface), mine)
+        return content, verify(eager, served)
 
     # ---- all surfaces --------------------------------------------------------------------------
 
@@ -257,17 +220,9 @@ class _Compile:
         methods = {surface: method(surface) for surface in self.graph.surfaces}
         return {"file": "unified.pt", "sha256": digest(content), "methods": methods, "key": key}, scripted
 
-    def _verify_unified(self, scripted: torch.jit.ScriptModule, surfaces: tuple[str, ...]) -> None:
-        cases = {surface: self.cases(surface) for surface in surfaces}
-        slices = {surface: self.slices[surface] for surface in surfaces}
-        with self.watch.stage("verify"):
-            verify_unified(self.graph, slices, self.unified, scripted, cases, self.wide)
 
-
-def _eager(surface: str, rendered: Rendered, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A surface's generated module with its weights."""
-    module = torchscript.load_source(rendered.source, surface)
-    return torchscript.fill(getattr(module, rendered.cls)(), weights).eval().requires_grad_(False)
+def _digest(samples: Logged | None) -> str:
+    return samples.digest if samples else ""
 
 
 def _shown(options: Options) -> dict[str, Any]:

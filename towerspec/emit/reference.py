@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +43,13 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one call: N candidates, and the request that each belongs to; with all surfaces, each row's."""
+    """The rows of one call: N candidates, and which of R requests each belongs to; with all surfaces, each row's."""
 
     n: int
     request: Tensor
     surface: Tensor | None = None
     surfaces: tuple[str, ...] = ()
+    r: int = 1
 
 
 def run(
@@ -65,22 +66,44 @@ def run(
     `counts` how many of them each request has (`[R]`; one request, or one candidate each, without it), and
     `surface` each row's index into the graph's surfaces where the graph holds them all.
     """
-    if counts is None:
-        requests = [inputs[i.feature].shape[0] for _, i in graph.inputs if i.level == Level.REQUEST]
-        r = requests[0] if requests else 1
-        request = torch.zeros(n, dtype=torch.int64) if r == 1 else torch.arange(r)
-    else:
-        request = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    rows = Rows(n, request, surface, graph.surfaces)
+    return {op.id: value for op, value in steps(graph, inputs, params, n, counts, surface)}
+
+
+def steps(
+    graph: Graph,
+    inputs: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
+    n: int,
+    counts: Tensor | None = None,
+    surface: Tensor | None = None,
+) -> Iterator[tuple[Op, Tensor]]:
+    """As `run`, one op after another; a value that no later op reads isn't kept."""
+    rows = _rows(graph, inputs, n, counts, surface)
+    last = {id_: op.id for op in graph.ops for id_ in op.inputs}
     values: dict[str, Tensor] = {}
     for op in graph.ops:
         if isinstance(op.prim, p.Input):
-            values[op.id] = _wide(inputs[op.prim.feature])
+            made = _wide(inputs[op.prim.feature])
         elif isinstance(op.prim, p.Param):
-            values[op.id] = _wide(params[op.prim.path])
+            made = _wide(params[op.prim.path])
         else:
-            values[op.id] = evaluate(op.prim, rows, op, tuple(values[i] for i in op.inputs))
-    return values
+            made = evaluate(op.prim, rows, op, tuple(values[i] for i in op.inputs))
+        yield op, made
+        if op.id in last:
+            values[op.id] = made
+        for id_ in dict.fromkeys(op.inputs):
+            if last[id_] == op.id:
+                del values[id_]
+
+
+def _rows(graph: Graph, inputs: Mapping[str, Tensor], n: int, counts: Tensor | None, surface: Tensor | None) -> Rows:
+    if counts is not None:
+        request = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        return Rows(n, request, surface, graph.surfaces, len(counts))
+    requests = [inputs[i.feature].shape[0] for _, i in graph.inputs if i.level == Level.REQUEST]
+    r = requests[0] if requests else 1
+    request = torch.zeros(n, dtype=torch.int64) if r == 1 else torch.arange(r)
+    return Rows(n, request, surface, graph.surfaces, r)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -97,7 +120,7 @@ def evaluate(prim: p.Primitive, rows: Rows, op: Op, args: tuple[Tensor, ...]) ->
 def _(prim: p.Expand, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     (x,) = args
     if x.dim() == len(op.type.shape):  # a constant
-        count = rows.n if prim.level == Level.CANDIDATE else int(rows.request.max()) + 1
+        count = rows.n if prim.level == Level.CANDIDATE else rows.r
         return torch.stack([x] * count) if count else x.new_zeros((0, *x.shape))
     return x[rows.request]
 
@@ -242,16 +265,12 @@ def _(prim: p.Attention, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor
     for head in range(prim.heads):
         qh, kh, vh = (t.chunk(prim.heads, -1)[head] for t in (q, k, v))
         scores = torch.matmul(qh, kh.mT) / math.sqrt(qh.shape[-1])
-        weights = torch.exp(scores - scores.amax(-1, keepdim=True))
         if len(args) == 4:
-            weights = weights * args[3].unsqueeze(-2)
+            scores.masked_fill_(~args[3].unsqueeze(-2), -math.inf)
+        top = scores.amax(-1, keepdim=True)
+        weights = scores.sub_(torch.where(top.isinf(), 0.0, top)).exp_()  # in place: these are the largest values
         total = weights.sum(-1, keepdim=True)
-        if len(args) == 4:  # the maximum may lie among the masked keys: take it among the others
-            scores = scores.masked_fill(~args[3].unsqueeze(-2), -math.inf)
-            top = scores.amax(-1, keepdim=True)
-            weights = torch.exp(scores - torch.where(top.isinf(), 0.0, top))
-            total = weights.sum(-1, keepdim=True)
-        parts.append(torch.matmul(weights / torch.where(total > 0, total, 1.0), vh))
+        parts.append(torch.matmul(weights, vh) / torch.where(total > 0, total, 1.0))
     return torch.cat(parts, -1)
 
 

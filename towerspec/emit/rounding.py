@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from towerspec.ir.graph import Graph
@@ -29,8 +30,13 @@ def is_rounded(graph: Graph) -> bool:
     return any(isinstance(op.prim, (Cast, Codes)) for op in graph.ops)
 
 
-def precision_entry(graph: Graph, cpu: str, max_error: float, difference: float) -> dict[str, Any]:
-    """How many linears and tables of an optimised surface have which type, and what that cost in the outputs."""
+def precision_entry(
+    graph: Graph, cpu: str, max_error: float, difference: float, errors: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """How many linears and tables of an optimised surface have which type, and what that cost in the outputs.
+
+    `errors` say so for each leaf and head, on rows of each kind.
+    """
     linears = Counter(
         NAMES["int8" if isinstance(op.prim, LinearInt8) else op.type.dtype]
         for op in graph.ops
@@ -44,6 +50,7 @@ def precision_entry(graph: Graph, cpu: str, max_error: float, difference: float)
         "tables": dict(sorted(kinds.items())),
         "largest_difference": difference,
         "max_error": max_error,
+        "errors": list(errors),
     }
 
 

@@ -26,6 +26,7 @@ from torch.jit._fuser import optimized_execution
 
 from towerspec.emit.names import path_of
 
+GENERATED = "towerspec_generated"  # what the names of generated modules begin with
 _LOADED = itertools.count()  # generated files, so far
 
 
@@ -59,7 +60,7 @@ def load_source(source: str, name: str) -> types.ModuleType:
     source = without_comments(source)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
-    module = types.ModuleType(f"towerspec_generated_{name}_{digest}_{next(_LOADED):09d}")
+    module = types.ModuleType(f"{GENERATED}_{name}_{digest}_{next(_LOADED):09d}")
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module
@@ -94,6 +95,11 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
     return {path_of(name): x for name, x in [*model.named_parameters(), *model.named_buffers()]}
 
 
+def instance(source: str, cls: str, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A generated class's module with its weights, for serving."""
+    return fill(getattr(load_source(source, name), cls)(), weights).eval().requires_grad_(False)
+
+
 def script(model: nn.Module) -> torch.jit.ScriptModule:
     """The module as TorchScript, unfrozen.
 
@@ -102,7 +108,7 @@ def script(model: nn.Module) -> torch.jit.ScriptModule:
     before it.
     """
     with quiet():
-        made = from_bytes(_renumbered(to_bytes(torch.jit.script(_hollow(model)))))
+        made = from_bytes(_renumbered(to_bytes(torch.jit.script(hollow(model)))))
     for name, x in [*model.named_parameters(), *model.named_buffers()]:
         *parts, last = name.split(".")
         # By TorchScript's own look-up: in Python's, a part named `save` is a method.
@@ -125,7 +131,7 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
         return frozen
 
 
-def _hollow(model: nn.Module) -> nn.Module:
+def hollow(model: nn.Module) -> nn.Module:
     """A copy with tensors of no elements."""
     empty = {id(x): x.new_empty(0) for x in (*model.parameters(), *model.buffers())}
     for x in model.parameters():
