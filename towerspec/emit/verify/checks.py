@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from towerspec.diagnostics import SpecError
 from towerspec.emit import torchscript
+from towerspec.emit.names import path_of
 from towerspec.emit.verify.cases import Case, Cases
 from towerspec.emit.verify.culprit import Finding, culprit, mismatch, mixed_rows
 from towerspec.emit.verify.rounding import DOUBLE, SINGLE, Precision, differences
@@ -121,7 +122,8 @@ def widened(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     for name in [*dict(wide.named_parameters()), *dict(wide.named_buffers())]:
         *parts, last = name.split(".")
         part = wide.get_submodule(".".join(parts))
-        given = widen(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
+        path = path_of(name)
+        given = widen(weights[path] if path in weights else weights[path.removesuffix(".weight")])  # a packed one
         if not type(part).__module__.startswith(torchscript.GENERATED):  # it may write to them
             given = given.clone()
         if last in part._parameters:
