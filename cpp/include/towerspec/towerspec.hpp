@@ -38,13 +38,17 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
 /// One surface of a build. A call changes nothing in it: several threads may share one.
 class Surface {
  public:
-  Surface(std::string name, const json::Value& entry, std::vector<Input> inputs, Compute compute)
-      : compute_(std::move(compute)), boundary_(std::move(name), std::move(inputs)) {
+  Surface(std::string name, const json::Value& entry, std::vector<Input> inputs, Compute compute,
+          at::Device device = at::kCPU)
+      : compute_(std::move(compute)), boundary_(std::move(name), std::move(inputs), device) {
     for (const auto& output : entry.at("outputs").items) outputs_.push_back(output.at("name").text);
   }
 
   /// The inputs in call order.
   const std::vector<Input>& inputs() const { return boundary_.inputs(); }
+
+  /// What checks a call's inputs.
+  const Boundary& boundary() const { return boundary_; }
 
   /// The names of the outputs, in order.
   const std::vector<std::string>& outputs() const { return outputs_; }
@@ -97,11 +101,13 @@ class Bundle {
     if (entry == nullptr) {
       throw Error("T701", "there is no surface `" + name + "` in this build", {"it has " + listing(surfaces())});
     }
-    std::vector<Input> inputs;
+    auto inputs = read_entries(name, entry->find("inputs"));
     const auto known = vocabularies(*entry);
-    for (const auto& input : entry->at("inputs").items) inputs.push_back(Input::from(input, known));
+    for (auto& input : inputs) {
+      if (!input.table.empty()) input.vocabulary = known.at(input.table);
+    }
     auto compute = target_ == "torchscript" ? script(*entry) : package(*entry, inputs);
-    return Surface(name, *entry, std::move(inputs), std::move(compute));
+    return Surface(name, *entry, std::move(inputs), std::move(compute), device_);
   }
 
  private:
