@@ -24,17 +24,22 @@ def refresh(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--refresh"))
 
 
-@pytest.fixture(scope="session")
-def cpp_program() -> Path:
-    """The C++ program, built by CMake against the installed torch; tests that run at once build it once."""
+def built(source: Path, name: str) -> Path:
+    """A folder's C++ program, built by CMake against the installed torch; tests that run at once build it once."""
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         pytest.skip("there is no C++ compiler")
-    folder = ROOT / "build" / "cpp"
+    folder = ROOT / "build" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "cpp.lock").open("w") as lock:
+    with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
-        for command in (["cmake", "-S", ROOT / "cpp", "-B", folder, prefix], ["cmake", "--build", folder]):
+        for command in (["cmake", "-S", source, "-B", folder, prefix], ["cmake", "--build", folder]):
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "towerspec_score"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cpp_program() -> Path:
+    """The C++ reader's example program."""
+    return built(ROOT / "cpp", "cpp") / "towerspec_score"

@@ -196,7 +196,11 @@ def _text(input: Input, item: str | bytes, row: int) -> int:
         raise Unfit("T704", f"holds a text in row {row}")
     try:
         text = item.decode() if isinstance(item, bytes) else item
-        return text_id(text) if input.takes_any else input.values.get(text, len(input.values))
+        if input.takes_any:
+            return text_id(text)
+        if text not in input.values:
+            text.encode()
+        return input.values.get(text, len(input.values))
     except UnicodeError:
         raise Unfit("T704", f"holds a text that is not UTF-8 in row {row}") from None
 
