@@ -1,4 +1,4 @@
-"""Every row of the table in docs/inputs.md, in training, in a call from Python, and in C++: the same bits, or refused."""
+"""Every row of the table in docs/inputs.md, in training, a call from Python, and C++: the same bits, or refused."""
 
 from __future__ import annotations
 
@@ -125,7 +125,11 @@ def in_files(name: str, value: Any, folder: Path) -> list[Path]:
     if isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.name in IN_SAFETENSORS):
         if isinstance(value, np.ma.MaskedArray):
             return files
-        x = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+        x = (
+            value
+            if isinstance(value, torch.Tensor)
+            else torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+        )
         held = {k: torch.tensor(v) for k, v in NEUTRAL.items() if k not in ("recent", "tags")}
         held |= {"recent": torch.full([2, 3], -1), "tags": torch.full([2, 2], -1)}
         save_file({**held, name: x.detach().contiguous()}, folder / "inputs.safetensors")
@@ -170,7 +174,9 @@ def assert_is(found: Any, wanted: str, float_: bool) -> None:
     else:
         assert not hasattr(found, "code"), found
         assert found.dtype == (np.float32 if float_ else np.int64)
-        assert same(found, np.array(value_of(wanted), dtype=np.float64 if float_ else np.int64).astype(found.dtype)), found
+        assert same(found, np.array(value_of(wanted), dtype=np.float64 if float_ else np.int64).astype(found.dtype)), (
+            found
+        )
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")

@@ -12,6 +12,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -29,7 +30,10 @@ using Outputs = std::vector<std::pair<std::string, at::Tensor>>;
 inline std::string read_file(const std::filesystem::path& path, const std::string& code) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream content;
-  if (!std::filesystem::is_regular_file(path) || !(content << file.rdbuf())) {
+  std::error_code none;
+  const bool there = file && std::filesystem::is_regular_file(path, none);
+  // To copy no bytes at all is a failure to a stream.
+  if (!there || (file.peek() != std::ifstream::traits_type::eof() && !(content << file.rdbuf()))) {
     throw Error(code, "`" + path.string() + "` can't be read");
   }
   return std::move(content).str();
