@@ -86,7 +86,8 @@ def _input(at: int, entry: object) -> Input:
     name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise _Wrong(f"entry {at} has no name")
-    kind, level, dtype, shape = (entry.get(key) for key in ("kind", "level", "dtype", "shape"))
+    said: list[Any] = [entry.get(key) for key in ("kind", "level", "dtype", "shape")]
+    kind, level, dtype, shape = said
     _require(isinstance(kind, str), name, "has no kind")
     _require(isinstance(level, str) and level in _ROWS, name, "has a level that is not `request` or `candidate`")
     _require(
@@ -122,7 +123,8 @@ def _ids(name: str, kind: str, whole: bool, entry: Mapping[str, Any]) -> dict[st
     _require(bounds is not None or not needed, name, "has no range")
     texts = values is None or (isinstance(values, list) and all(isinstance(text, str) for text in values))
     _require(texts and len(set(values or ())) == len(values or ()), name, "has values that are not different texts")
-    _require(vocabulary is None or (isinstance(vocabulary, str) and vocabulary != ""), name, "has a vocabulary that is no table's name")
+    named = vocabulary is None or (isinstance(vocabulary, str) and vocabulary != "")
+    _require(named, name, "has a vocabulary that is no table's name")
     _require(vocabulary is None or ids != "hash", name, "has both hashed ids and a vocabulary")
     return {
         "range": None if bounds is None else (bounds[0], bounds[1]),

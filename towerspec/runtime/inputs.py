@@ -43,7 +43,7 @@ class Boundary:
         ready = self.tensors(given)
         for name, x in ready.items():
             input = self.inputs[name]
-            if input.vocabulary in self.vocabularies:
+            if input.vocabulary is not None and input.vocabulary in self.vocabularies:
                 ready[name] = x = self.vocabularies[input.vocabulary].look_up(x)
             if strict:
                 self._check_values(input, x)

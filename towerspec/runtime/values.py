@@ -124,12 +124,13 @@ def plain(x: Tensor, device: torch.device) -> Tensor:
 
 def _reaches(x: Tensor) -> int:
     """How many bytes of its storage a tensor's rows reach to."""
-    if x.is_contiguous():
-        return (x.storage_offset() + x.numel()) * x.element_size() if x.numel() else 0
     if not x.numel():
         return 0
-    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return (x.storage_offset() + last + 1) * x.element_size()
+    if x.is_contiguous():
+        last = x.numel()
+    else:
+        last = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return int(x.storage_offset() + last) * x.element_size()
 
 
 # ---- lists -------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def _list(items: Any, row: int) -> list[Any] | None:
     if isinstance(items, list) or _is_missing(items):
         return None if _is_missing(items) else items
     found = list(items) if isinstance(items, tuple) else items
-    if hasattr(items, "tolist") and getattr(items, "ndim", 1):
+    if hasattr(items, "tolist") and getattr(items, "ndim", True):
         if isinstance(items, Tensor):
             plain(items, items.device)
         found = items.tolist()
@@ -245,7 +246,7 @@ def _single(item: Any, row: int) -> Any:
         return _decimal(item)
     if _is_missing(item):
         return None
-    if isinstance(item, (list, tuple)) or getattr(item, "ndim", 0):
+    if isinstance(item, (list, tuple)) or getattr(item, "ndim", False):
         raise Unfit("T705", f"holds a list in row {row}")
     if isinstance(item, Tensor):
         plain(item, item.device)
