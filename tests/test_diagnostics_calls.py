@@ -31,6 +31,7 @@ from towerspec.ir.builder import Scope, Value
 from towerspec.ir.primitives import Linear
 from towerspec.layers import base
 from towerspec.layers.base import Layer, kinds
+from towerspec.runtime import read_inputs
 from towerspec.syntax.files import LARGEST, MOST_FILES
 from towerspec.train.data import open_log
 
@@ -443,8 +444,39 @@ def T703_unknown(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T701_entries(_: pytest.MonkeyPatch) -> None:
+    compile_spec(check("small.tower"), Path("build"))
+    document = json.loads(Path("build/manifest.json").read_text())
+    document["surfaces"]["home"]["inputs"][0]["range"] = [0]
+    Path("build/manifest.json").write_text(json.dumps(document))
+    towerspec.load("build").surfaces["home"]
+
+
+@case
 def T704_type(_: pytest.MonkeyPatch) -> None:
-    serve({"item": torch.ones(2)})
+    serve({"item": torch.ones(2, dtype=torch.bool)})
+
+
+@case
+def T704_tensor(_: pytest.MonkeyPatch) -> None:
+    serve({"item": torch.ones(2, device="meta")})
+
+
+@case
+def T704_fraction(_: pytest.MonkeyPatch) -> None:
+    serve({"item": [1, 1.5]})
+
+
+@case
+def T704_json(_: pytest.MonkeyPatch) -> None:
+    Path("inputs.json").write_text('{"item": [1, 2], "price": [.5, 1]}')
+    read_inputs("inputs.json")
+
+
+@case
+def T704_safetensors(_: pytest.MonkeyPatch) -> None:
+    Path("inputs.safetensors").write_bytes(b"price")
+    read_inputs("inputs.safetensors")
 
 
 @case
@@ -455,6 +487,11 @@ def T704_text(_: pytest.MonkeyPatch) -> None:
 @case
 def T705_shape(_: pytest.MonkeyPatch) -> None:
     serve({"price": [[1.0], [2.0]]})
+
+
+@case
+def T705_list(_: pytest.MonkeyPatch) -> None:
+    serve({"item": [[1, 2], [3]]})
 
 
 @case
@@ -479,6 +516,11 @@ def T706_no_counts(_: pytest.MonkeyPatch) -> None:
 @case
 def T706_counts(_: pytest.MonkeyPatch) -> None:
     several(2, 3, [1, 1])
+
+
+@case
+def T706_count(_: pytest.MonkeyPatch) -> None:
+    several(2, 3, [-1, 4])
 
 
 @case

@@ -68,7 +68,8 @@ def test_same_bits(cpp_program: Path, build: Path, requests: int, candidates: in
         inputs = surface.sample_inputs(candidates, requests, seed=candidates)
         ours = surface(inputs)
         save_file({k: x.numpy() for k, x in inputs.items()}, tmp_path / "inputs.safetensors")
-        (tmp_path / "inputs.json").write_text(json.dumps({k: x.tolist() for k, x in inputs.items()}))
+        text = json.dumps({k: x.tolist() for k, x in inputs.items()})
+        (tmp_path / "inputs.json").write_text(text.replace("NaN", "null"))
         for file in ("inputs.safetensors", "inputs.json"):
             assert_same_bits(ours, scores(run(cpp_program, build, name, tmp_path / file)))
 
@@ -89,7 +90,7 @@ GOOD: dict[str, Any] = {
         {"country": ["côte d'Ivoire"]},
         {"country": ["atlantis"]},
         {"country": [None], "recent": [[7, 8, 9, 10, 11]]},
-        {"recent": [[]], "price": [float("nan"), 1e30]},
+        {"recent": [[]], "price": [None, 1e30]},
         {"recent": [None], "pin": [-5, 1000]},
         {"country": ["de", "fr"], "recent": [[1], [2]], "candidates_per_request": [2, 0]},
         {"country": ["de", "fr"], "recent": [[1], [2]]},
@@ -121,23 +122,26 @@ def test_escapes_of_json(cpp_program: Path, small: Path, tmp_path: Path) -> None
         ({"price": ...}, "T702"),
         ({"size": [1.0]}, "T703"),
         ({"vector": [[1.0], [2.0]]}, "T705"),
-        ({"country": [["fr"]]}, None),
+        ({"country": [["fr"]]}, "T705"),
+        ({"recent": [1, 2]}, "T705"),
+        ({"pin": ["a", "b"]}, "T704"),
+        ({"pin": [True, 1]}, "T704"),
+        ({"price": {}}, "T704"),
         ({"pin": [1, 2, 3]}, "T706"),
         ({"country": [], "recent": []}, "T706"),
         ({"country": ["de", "fr", "fr"], "recent": [[1], [2], [3]]}, "T706"),
         ({"country": ["de", "fr"], "recent": [[1], [2]], "candidates_per_request": [2, 1]}, "T706"),
+        ({"country": ["de", "fr"], "recent": [[1], [2]], "candidates_per_request": [-1, 3]}, "T706"),
+        ({"candidates_per_request": [999]}, "T706"),
     ],
 )
 def test_wrong_inputs_have_the_same_words(
-    cpp_program: Path, small: Path, change: dict[str, Any], code: str | None, tmp_path: Path
+    cpp_program: Path, small: Path, change: dict[str, Any], code: str, tmp_path: Path
 ) -> None:
     inputs = {k: x for k, x in {**GOOD, **change}.items() if x is not ...}
     (tmp_path / "inputs.json").write_text(json.dumps(inputs))
     done = run(cpp_program, small, "home", tmp_path / "inputs.json")
     assert done.returncode == 1
-    if code is None:  # Python leaves the words to torch
-        assert done.stderr.startswith("error[T705]: surface `home`: the input `country` has the shape [1, 1]")
-        return
     with pytest.raises(SpecError) as raised:
         towerspec.load(small).surfaces["home"](inputs)
     (ours,) = raised.value.diagnostics
@@ -151,7 +155,7 @@ def test_wrong_inputs_have_the_same_words(
     [
         ({"pin": np.array([-5, 1])}, "`pin` has an id out of range in row 0\n = note: ids go from 0 to 9"),
         ({"price": np.array([1, np.inf], dtype=np.float32)}, "`price` is not finite in row 1"),
-        ({"pin": np.array([1.5, 2.0])}, "`pin` has the type float64\n = note: it takes whole numbers"),
+        ({"pin": np.array([1.5, 2.0])}, "`pin` holds a fraction in row 0\n = note: it takes whole numbers"),
         ({"pin": np.array([True, False])}, "`pin` has the type bool"),
     ],
 )
@@ -172,12 +176,8 @@ def test_strict_and_types_from_safetensors(
     [
         ("a.json", b'{"price": [1, ', "is not JSON: a value was expected at byte 14"),
         ("a.json", b"[" * 100_000, "brackets are nested too deeply"),
-        ("a.json", b"[1]", "inputs are an object"),
-        ("a.json", b'{"price": 3}', "`price` is not a list"),
-        ("a.json", b'{"price": ["dear"]}', "`price` has a value that is no number"),
-        ("a.json", b'{"pin": [1.5]}', "`pin` has a value that is no whole number"),
-        ("a.json", b'{"pin": [99999999999999999999]}', "`pin` has a value that is no whole number"),
-        ("a.json", b'{"vector": [[1, 2], [3]]}', "`vector` has rows of unequal length"),
+        ("a.json", b"[1]", "holds no object: inputs are lists of rows by name"),
+        ("a.json", b'{"price": NaN}', "is not JSON: a value was expected at byte 10"),
         ("a.safetensors", b"nothing", "is no safetensors file"),
         ("a.safetensors", b"\xff" * 64, "is no safetensors file"),
         ("a.safetensors", (2).to_bytes(8, "little") + b"{]", "is no safetensors file"),

@@ -127,14 +127,15 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 def row_map(r: int, n: int, counts: Tensor | None, like: Tensor) -> Tensor:
     """The request that each of n candidates belongs to, from how many candidates each of r requests has."""
-    if r == 1:
-        return torch.zeros([n], dtype=torch.int64, device=like.device)
     if counts is None:
+        if r == 1:
+            return torch.zeros([n], dtype=torch.int64, device=like.device)
         if r != n:
             raise ValueError(f"{n} candidates for {r} requests: candidates_per_request is needed")
         return torch.arange(n, device=like.device)
-    if counts.size(0) != r or int(counts.sum()) != n or bool((counts < 0).any()):
-        raise ValueError(f"candidates_per_request must hold {r} counts that add up to {n}")
+    # Each count is bounded first: a sum of large ones wraps around.
+    if list(counts.shape) != [r] or bool(((counts < 0) | (counts > n)).any()) or int(counts.sum()) != n:
+        raise ValueError(f"candidates_per_request must hold {r} counts from 0 to {n} that add up to {n}")
     return torch.repeat_interleave(torch.arange(r, device=like.device), counts)
 
 

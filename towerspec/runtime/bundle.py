@@ -17,7 +17,8 @@ from torch.jit._fuser import optimized_execution
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.runtime import manifest as manifests
-from towerspec.runtime.inputs import NO_VOCABULARIES, prepare
+from towerspec.runtime.entries import read_entries
+from towerspec.runtime.inputs import NO_VOCABULARIES, Boundary
 from towerspec.runtime.manifest import TORCHSCRIPT, UNIFIED, VOCABULARIES
 from towerspec.runtime.packages import Package, runs_here
 from towerspec.runtime.pinned import Pinned, no_build, pin
@@ -38,8 +39,10 @@ class Surface:
         entry: Mapping[str, Any],
         module: Callable[..., Sequence[Tensor]],
         vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
+        device: str = "cpu",
     ) -> None:
         self.name, self.entry, self.module, self.vocabularies = name, entry, module, vocabularies
+        self.boundary = Boundary(name, entry.get("inputs"), vocabularies, device)
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -61,7 +64,7 @@ class Surface:
             SpecError: an input is missing, unknown or malformed (T702 to T706); with `strict`, also where a value
                 has no meaning of its own (T707); or the graph itself fails, as where memory runs out (T708).
         """
-        tensors = prepare(self.name, self.entry["inputs"], inputs, strict, self.vocabularies)
+        tensors = self.boundary.prepare(inputs, strict)
         # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
         # hundreds of milliseconds for the first calls, and more whenever shapes change. The switch is this thread's.
         with torch.inference_mode(), optimized_execution(False):
@@ -84,8 +87,7 @@ class Surface:
         if data is None:
             return self._raw(sample(self.entry["inputs"], [candidates] * requests, seed))
         drawn = draw(self.entry["inputs"], data, candidates, requests, seed)
-        tensors = prepare(self.name, self.entry["inputs"], drawn, strict=False)
-        return dict(zip(drawn, tensors, strict=True))
+        return self.boundary.tensors(drawn)
 
     def _raw(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """Inputs with raw ids where there are rows of a vocabulary."""
@@ -122,8 +124,9 @@ class Surfaces(Mapping[str, Surface]):
             raise KeyError(
                 f"no surface {name!r} in this build; it has {listing(known)}. {did_you_mean(name, known) or ''}".strip()
             )
+        read_entries(name, entry["inputs"])
         load = self._script if self._target == TORCHSCRIPT else self._package
-        return Surface(name, entry, load(entry), self._vocabularies_of(entry))
+        return Surface(name, entry, load(entry), self._vocabularies_of(entry), self._device)
 
     def _script(self, entry: Mapping[str, Any]) -> Callable[..., Sequence[Tensor]]:
         content = self._files.read(entry["file"], entry["sha256"])

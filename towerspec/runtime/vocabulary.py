@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Union
-
 import torch
 from torch import Tensor
+
+from towerspec.diagnostics import Diagnostic, SpecError
 
 MISSING = -1
 
@@ -37,10 +36,12 @@ def signed(number: int) -> int:
 class Vocabulary:
     """The raw ids of a table's rows in row order: whole numbers, or texts; all others get the row `unknown`."""
 
-    def __init__(self, ids: Sequence[Union[int, str]], unknown: int) -> None:
-        raw = [text_id(id_) if isinstance(id_, str) else id_ for id_ in ids]
-        self.ids = torch.tensor(raw, dtype=torch.int64)
-        self.sorted, self.rows = torch.sort(self.ids)
+    def __init__(self, ids: object, unknown: int) -> None:
+        """From a build's list; raises `SpecError` (T701) where it is none, or longer than the table."""
+        if not isinstance(ids, list) or len(ids) > unknown:
+            raise _malformed(f"is no list of at most {unknown} ids")
+        self.ids = torch.tensor([_raw(id_) for id_ in ids], dtype=torch.int64)
+        self.sorted, self.rows = torch.sort(self.ids, stable=True)  # of two that are one number, the first counts
         self.unknown = unknown
 
     def look_up(self, ids: Tensor) -> Tensor:
@@ -57,3 +58,16 @@ class Vocabulary:
         other = torch.full_like(rows, int(self.ids.max()) + 7 if len(self.ids) else 7)
         at = rows.clamp(0, max(len(self.ids) - 1, 0))
         return torch.where(known, self.ids[at] if len(self.ids) else rows, torch.where(rows < 0, rows, other))
+
+
+def _raw(id_: object) -> int:
+    if isinstance(id_, str):
+        return text_id(id_)
+    if not isinstance(id_, int) or isinstance(id_, bool) or not -(2**63) <= id_ < 2**63:
+        raise _malformed("holds what is neither a text nor a whole number of 64 bits")
+    return id_
+
+
+def _malformed(why: str) -> SpecError:
+    help = "make the build anew with `towerspec compile`"
+    return SpecError(Diagnostic("T701", f"a vocabulary of the build {why}", help=help))

@@ -49,6 +49,11 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
+def is_id(kind: pa.DataType) -> bool:
+    """Whether a column of numbers may hold ids: true and false are none."""
+    return is_number(kind) and not pa.types.is_boolean(kind)
+
+
 def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
@@ -126,6 +131,8 @@ def ids(column: pa.Array, coding: Coding, vocabulary: Vocabulary | None = None) 
         return vocabulary.look_up(column, coding.rows)
     if is_text(column.type):
         return fnv1a(column) if coding.mode == "hash" else _by_values(column, coding.values)
+    if len(column) and not is_id(column.type):
+        raise Malformed(0, column[0].as_py(), "a whole number")
     return integers(column, wrap=coding.mode == "hash")
 
 
@@ -136,13 +143,35 @@ def integers(column: pa.Array, wrap: bool = False) -> Array:
         whole = raw.view(np.int64).copy() if wrap else np.minimum(raw, np.uint64(_LARGEST)).astype(np.int64)
         whole[column.is_null().to_numpy(zero_copy_only=False)] = PADDING
         return np.asarray(whole)
-    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        values = floats(column)
-        wrong = np.flatnonzero(~np.isnan(values) & ((values != np.floor(values)) | (np.abs(values) > 2**53)))
-        if len(wrong):
-            raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), "a whole number of at most 64 bits")
-        return np.where(np.isnan(values), PADDING, values).astype(np.int64)
+    if pa.types.is_floating(column.type):
+        return _from_floats(column)
+    if pa.types.is_decimal(column.type):
+        return _from_decimals(column, wrap)
     return np.asarray(pc.fill_null(pc.cast(column, pa.int64()), PADDING).to_numpy())
+
+
+def _from_floats(column: pa.Array) -> Array:
+    """Whole numbers from floats, as far as their type tells them apart: up to 2^53 in float64, 2^24 in float32."""
+    values, bits = floats(column), {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    wrong = np.flatnonzero(~np.isnan(values) & ((values != np.floor(values)) | (np.abs(values) > 2**bits)))
+    if len(wrong):
+        raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), f"a whole number up to 2^{bits}")
+    return np.where(np.isnan(values), PADDING, values).astype(np.int64)
+
+
+def _from_decimals(column: pa.Array, wrap: bool) -> Array:
+    """Whole numbers of at most 64 bits from decimals, with all of their digits."""
+    try:
+        return integers(pc.cast(column, pa.int64()))
+    except pa.ArrowInvalid:  # one isn't whole, or has no place in 63 bits
+        found = np.full(len(column), PADDING, dtype=np.int64)
+    for row, value in enumerate(column.to_pylist()):
+        if value is not None:
+            if value != value.to_integral_value() or not -(2**63) <= value < 2**64:
+                raise Malformed(row, value, "a whole number of at most 64 bits")
+            beyond = int(value) - 2**64 if wrap else _LARGEST
+            found[row] = beyond if value > _LARGEST else int(value)
+    return found
 
 
 def _by_values(column: pa.Array, values: Sequence[str]) -> Array:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.train.columns import FeatureColumn, LabelColumn
-from towerspec.train.encode import is_bytes, is_list, is_number, is_text
+from towerspec.train.encode import is_bytes, is_id, is_list, is_number, is_text
 from towerspec.train.rows import BY_NAME, Encoder
 from towerspec.train.sources import File
 
@@ -123,9 +123,9 @@ def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
     if feature.coding is None:
         fits, items = is_number(kind), "numbers"
     elif not feature.texts:
-        fits, items = is_number(kind), "whole numbers; texts take `values`, `ids: hash` or `ids: fitted`"
+        fits, items = is_id(kind), "whole numbers; texts take `values`, `ids: hash` or `ids: fitted`"
     else:
-        fits, items = is_number(kind) or text, "whole numbers or texts"
+        fits, items = is_id(kind) or text, "whole numbers or texts"
     if fits and is_listed == listed:
         return None
     return f"lists of {items}" if listed else items

@@ -1,160 +1,159 @@
 // Inputs from a file: JSON (`{"name": [...], ...}`, texts and ragged lists allowed) or safetensors.
 #pragma once
 
-#include <cstring>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "towerspec/safetensors.hpp"
 #include "towerspec/towerspec.hpp"
 
 namespace towerspec {
 
-/// Turns JSON values into the tensors of one surface's inputs.
+/// Turns JSON values into the tensors of one surface's inputs, by the rules of docs/inputs.md.
 class JsonInputs {
  public:
-  explicit JsonInputs(const Surface& surface) : surface_(surface) {}
+  explicit JsonInputs(const Boundary& boundary) : boundary_(boundary) {}
 
-  /// Throws Error, T704, where a value has the wrong type.
+  /// From an object of lists by name. Throws Error, T702 to T705.
   Inputs read(const json::Value& document) const {
-    if (!document.is(json::Value::Kind::object)) throw Error("T704", "inputs are an object: a list of rows by name");
+    boundary_.check_names(document.members);
+    std::unordered_map<std::string, const json::Value*> given;
+    for (const auto& [name, value] : document.members) given.emplace(name, &value);
     Inputs inputs;
-    for (const auto& [name, value] : document.members) {
-      const Input* input = find(name);
-      // A name that the surface doesn't know is kept: the call reports it.
-      inputs[name] = input == nullptr ? at::empty({0}) : tensor(*input, value);
+    for (const auto& input : boundary_.inputs()) {
+      const auto found = given.find(input.name);
+      if (found == given.end()) continue;
+      inputs[input.name] = boundary_.fit(input, [&] { return tensor(input, *found->second); });
     }
     return inputs;
   }
 
  private:
-  const Input* find(const std::string& name) const {
-    for (const auto& input : surface_.inputs()) {
-      if (input.name == name) return &input;
-    }
-    return nullptr;
-  }
+  using Kind = json::Value::Kind;
 
-  at::Tensor tensor(const Input& input, const json::Value& value) const {
-    if (!value.is(json::Value::Kind::array)) throw wrong(input, "is not a list");
-    const bool listed = input.kind == "sequence" || input.kind == "bag";
+  static at::Tensor tensor(const Input& input, const json::Value& value) {
+    if (!value.is(Kind::array)) throw Unfit{"T704", "is not a list"};
     std::vector<std::int64_t> shape{static_cast<std::int64_t>(value.items.size())};
-    if (listed || value.items.empty()) {  // no rows have the right width, whatever it is
-      shape.insert(shape.end(), input.sizes.begin(), input.sizes.end());
-    } else {
-      measure(input, value.items.front(), shape);
+    shape.insert(shape.end(), input.sizes.begin(), input.sizes.end());
+    if (!input.whole) {
+      std::vector<double> found;
+      for (std::size_t row = 0; row < value.items.size(); ++row) numbers(input, value.items[row], row, 0, found);
+      return at::from_blob(found.data(), shape, at::kDouble).clone();
     }
-    auto x = at::empty(shape, input.dtype());
-    Cursor cursor{input, x.data_ptr()};
-    for (const auto& row : value.items) {
-      if (listed) list(cursor, row, shape[1]);
-      else fill(cursor, row, shape, 1);
+    std::vector<std::int64_t> found;
+    for (std::size_t row = 0; row < value.items.size(); ++row) {
+      if (input.listed()) list(input, value.items[row], row, found);
+      else found.push_back(id(input, value.items[row], row));
     }
-    return x;
+    return at::from_blob(found.data(), shape, at::kLong).clone();
   }
 
-  struct Cursor {
-    const Input& input;
-    void* data;
-    std::int64_t at = 0;
-
-    void put(std::int64_t id) { static_cast<std::int64_t*>(data)[at++] = id; }
-    void put(float x) { static_cast<float*>(data)[at++] = x; }
-  };
-
-  static void measure(const Input& input, const json::Value& value, std::vector<std::int64_t>& shape) {
-    if (!value.is(json::Value::Kind::array)) return;
-    shape.push_back(static_cast<std::int64_t>(value.items.size()));
-    if (!value.items.empty()) measure(input, value.items.front(), shape);
+  static Unfit unfit(const char* code, const std::string& what, std::size_t row) {
+    return {code, what + " in row " + std::to_string(row)};
   }
 
-  static void fill(Cursor& cursor, const json::Value& value, const std::vector<std::int64_t>& shape, std::size_t axis) {
-    if (axis == shape.size()) return scalar(cursor, value);
-    if (static_cast<std::int64_t>(value.items.size()) != shape[axis]) throw wrong(cursor.input, "has rows of unequal length");
-    for (const auto& item : value.items) fill(cursor, item, shape, axis + 1);
+  /// A row of numbers from an axis on; a missing one is all missing.
+  static void numbers(const Input& input, const json::Value& value, std::size_t row, std::size_t axis,
+                      std::vector<double>& found) {
+    if (axis == input.sizes.size()) return found.push_back(number(value, row));
+    if (value.is(Kind::null)) {
+      std::int64_t missing = 1;
+      for (auto i = axis; i < input.sizes.size(); ++i) missing *= input.sizes[i];
+      found.insert(found.end(), static_cast<std::size_t>(missing), std::numeric_limits<double>::quiet_NaN());
+      return;
+    }
+    if (!value.is(Kind::array)) throw unfit("T705", "holds no list", row);
+    if (static_cast<std::int64_t>(value.items.size()) != input.sizes[axis]) {
+      throw unfit("T705", "holds a list of " + std::to_string(value.items.size()), row);
+    }
+    for (const auto& item : value.items) numbers(input, item, row, axis + 1, found);
+  }
+
+  static double number(const json::Value& value, std::size_t row) {
+    check_single(value, row);
+    if (value.is(Kind::null)) return std::numeric_limits<double>::quiet_NaN();
+    if (value.is(Kind::string)) throw unfit("T704", "holds a text", row);
+    return value.is(Kind::boolean) ? static_cast<double>(value.truth) : value.number;
+  }
+
+  static void check_single(const json::Value& value, std::size_t row) {
+    if (value.is(Kind::array)) throw unfit("T705", "holds a list", row);
+    if (value.is(Kind::object)) throw unfit("T704", "holds an object", row);
   }
 
   /// A list's newest values, padded.
-  static void list(Cursor& cursor, const json::Value& row, std::int64_t length) {
-    if (!row.is(json::Value::Kind::array) && !row.is(json::Value::Kind::null)) throw wrong(cursor.input, "has a row that is no list");
-    const auto size = static_cast<std::int64_t>(row.items.size());
-    const auto kept = std::min(size, length);
-    for (auto i = size - kept; i < size; ++i) scalar(cursor, row.items[static_cast<std::size_t>(i)]);
-    for (auto i = kept; i < length; ++i) cursor.put(padding);
+  static void list(const Input& input, const json::Value& value, std::size_t row, std::vector<std::int64_t>& found) {
+    if (!value.is(Kind::array) && !value.is(Kind::null)) throw unfit("T705", "holds no list", row);
+    const auto size = value.items.size(), kept = std::min(size, static_cast<std::size_t>(input.sizes[0]));
+    for (auto i = size - kept; i < size; ++i) found.push_back(id(input, value.items[i], row));
+    found.insert(found.end(), static_cast<std::size_t>(input.sizes[0]) - kept, padding);
   }
 
-  static void scalar(Cursor& cursor, const json::Value& value) {
-    const auto& input = cursor.input;
-    if (!input.whole) {
-      if (value.is(json::Value::Kind::null)) return cursor.put(std::numeric_limits<float>::quiet_NaN());
-      if (!value.is(json::Value::Kind::number)) throw wrong(input, "has a value that is no number");
-      return cursor.put(static_cast<float>(value.real()));
+  static std::int64_t id(const Input& input, const json::Value& value, std::size_t row) {
+    check_single(value, row);
+    if (value.is(Kind::null)) {
+      if (input.counts()) throw unfit("T704", "holds a missing value", row);
+      return padding;
     }
-    std::int64_t id = padding;
-    if (value.is(json::Value::Kind::string) && input.takes_any()) {
-      id = text_id(value.text);
-    } else if (input.takes_any() && value.bits(id)) {
-      // all 64 bits are an id's, with or without a sign
-    } else if (value.is(json::Value::Kind::string) && !input.values.empty()) {
-      const auto found = input.values.find(value.text);
-      id = found == input.values.end() ? static_cast<std::int64_t>(input.values.size()) : found->second;
-    } else if (!value.is(json::Value::Kind::null) && !value.whole(id)) {
-      throw wrong(input, "has a value that is no whole number");
-    }
-    cursor.put(id);
+    if (value.is(Kind::string)) return text(input, value.text, row);
+    if (value.is(Kind::boolean)) throw unfit("T704", "holds a truth value", row);
+    return value.written_whole() ? whole(input, value, row) : from_float(value.number, row);
   }
 
-  static Error wrong(const Input& input, const std::string& why) {
-    return Error("T704", "the input `" + input.name + "` " + why, {}, input.wanted());
+  static std::int64_t text(const Input& input, const std::string& value, std::size_t row) {
+    if (input.takes_any()) return text_id(value);
+    if (input.values.empty()) throw unfit("T704", "holds a text", row);
+    const auto found = input.values.find(value);
+    return found == input.values.end() ? static_cast<std::int64_t>(input.values.size()) : found->second;
   }
 
-  const Surface& surface_;
+  static std::int64_t whole(const Input& input, const json::Value& value, std::size_t row) {
+    std::int64_t id = 0;
+    std::uint64_t bits = 0;
+    if (value.whole(id)) return id;
+    if (!value.whole(bits)) throw unfit("T704", "holds a whole number beyond 64 bits", row);
+    // All 64 bits are an id's, with or without a sign; a row has at most 63.
+    return input.takes_any() ? static_cast<std::int64_t>(bits) : std::numeric_limits<std::int64_t>::max();
+  }
+
+  static std::int64_t from_float(double value, std::size_t row) {
+    if (std::abs(value) > 9007199254740992.0) throw unfit("T704", "holds a floating-point id beyond 2^53", row);
+    if (value != std::floor(value)) throw unfit("T704", "holds a fraction", row);
+    return static_cast<std::int64_t>(value);
+  }
+
+  const Boundary& boundary_;
 };
 
-/// The tensors of a safetensors file: eight bytes of length, a JSON header, the data.
-inline Inputs read_safetensors(const std::filesystem::path& path) {
+/// A surface's inputs from a `.json` or `.safetensors` file. Throws Error: T704 where the file is malformed, and of
+/// JSON also T702 to T705, as a call.
+inline Inputs read_inputs(const std::filesystem::path& path, const Surface& surface) {
+  const auto unread = [&](const std::string& why) { return Error("T704", "`" + path.string() + "` " + why); };
+  const auto& boundary = surface.boundary();
   const std::string content = read_file(path, "T704");
-  const auto broken = [&] { return Error("T704", "`" + path.string() + "` is no safetensors file"); };
-  std::uint64_t length = 0;
-  if (content.size() < 8) throw broken();
-  std::memcpy(&length, content.data(), 8);
-  if (length > content.size() - 8) throw broken();
-  static const std::map<std::string, at::ScalarType> types{
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-      {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
   Inputs inputs;
   try {
-    const auto header = json::parse(std::string_view(content).substr(8, length));
-    const std::string_view data = std::string_view(content).substr(8 + length);
-    for (const auto& [name, entry] : header.members) {
-      if (name == "__metadata__") continue;
-      const auto type = types.find(entry.at("dtype").text);
-      std::vector<std::int64_t> shape;
-      for (const auto& size : entry.at("shape").items) shape.push_back(size.integer());
-      const auto from = static_cast<std::uint64_t>(entry.at("data_offsets").items.at(0).integer());
-      const auto to = static_cast<std::uint64_t>(entry.at("data_offsets").items.at(1).integer());
-      if (type == types.end() || from > to || to > data.size()) throw broken();
-      auto x = at::empty(shape, type->second);
-      if (x.nbytes() != to - from) throw broken();
-      std::memcpy(x.data_ptr(), data.data() + from, to - from);
-      inputs[name] = x;
+    if (path.extension() == ".safetensors") {
+      inputs = safetensors::parse(content);
+    } else {
+      const auto document = json::parse(content);
+      if (!document.is(json::Value::Kind::object)) throw unread("holds no object: inputs are lists of rows by name");
+      inputs = JsonInputs(boundary).read(document);
     }
-  } catch (const std::runtime_error&) {
-    throw broken();
-  } catch (const std::out_of_range&) {
-    throw broken();
-  }
-  return inputs;
-}
-
-/// A surface's inputs from a `.json` or `.safetensors` file. Throws Error, T704.
-inline Inputs read_inputs(const std::filesystem::path& path, const Surface& surface) {
-  if (path.extension() == ".safetensors") return read_safetensors(path);
-  try {
-    return JsonInputs(surface).read(json::parse(read_file(path, "T704")));
   } catch (const json::Malformed& error) {
-    throw Error("T704", "`" + path.string() + "` is not JSON: " + error.what());
+    throw unread(std::string("is not JSON: ") + error.what());
+  } catch (const safetensors::Malformed& error) {
+    throw unread(error.what());
   }
+  for (auto& [name, x] : inputs) x = x.to(boundary.device());
+  return inputs;
 }
 
 }  // namespace towerspec

@@ -13,6 +13,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -33,7 +34,10 @@ using Outputs = std::vector<std::pair<std::string, at::Tensor>>;
 inline std::string read_file(const std::filesystem::path& path, const std::string& code) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream content;
-  if (!std::filesystem::is_regular_file(path) || !(content << file.rdbuf())) {
+  std::error_code none;
+  const bool there = file && std::filesystem::is_regular_file(path, none);
+  // To copy no bytes at all is a failure to a stream.
+  if (!there || (file.peek() != std::ifstream::traits_type::eof() && !(content << file.rdbuf()))) {
     throw Error(code, "`" + path.string() + "` can't be read");
   }
   return std::move(content).str();
@@ -42,14 +46,18 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
 /// One surface of a build. A call changes nothing in it: several threads may share one.
 class Surface {
  public:
-  Surface(std::string name, std::vector<std::string> outputs, std::vector<Input> inputs, Compute compute)
+  Surface(std::string name, std::vector<std::string> outputs, std::vector<Input> inputs, Compute compute,
+          at::Device device = at::kCPU)
       : name_(std::move(name)),
         compute_(std::move(compute)),
-        boundary_(name_, std::move(inputs)),
+        boundary_(name_, std::move(inputs), device),
         outputs_(std::move(outputs)) {}
 
   /// The inputs in call order.
   const std::vector<Input>& inputs() const { return boundary_.inputs(); }
+
+  /// What checks a call's inputs.
+  const Boundary& boundary() const { return boundary_; }
 
   /// The names of the outputs, in order.
   const std::vector<std::string>& outputs() const { return outputs_; }
@@ -115,7 +123,7 @@ class Bundle {
     if (found == entry->targets.end()) throw no_build("it has no target `" + target_ + "`");
     auto inputs = inputs_of(name, *entry);
     auto compute = load(found->second, {inputs.size(), entry->outputs.size()}, inputs);
-    return Surface(name, entry->outputs, std::move(inputs), std::move(compute));
+    return Surface(name, entry->outputs, std::move(inputs), std::move(compute), device_);
   }
 
  private:
@@ -141,9 +149,11 @@ class Bundle {
 
   std::vector<Input> inputs_of(const std::string& surface, const Entry& entry) const {
     try {
-      std::vector<Input> inputs;
+      auto inputs = read_entries(surface, &entry.inputs);
       const auto known = vocabularies(entry);
-      for (const auto& input : entry.inputs.items) inputs.push_back(Input::from(input, known));
+      for (auto& input : inputs) {
+        if (!input.table.empty()) input.vocabulary = known.at(input.table);
+      }
       return inputs;
     } catch (const Error&) {
       throw;
