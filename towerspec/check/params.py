@@ -89,7 +89,8 @@ def _report(
         )
     elif not name:
         message = str(detail["ctx"]["error"]) if "ctx" in detail and "error" in detail["ctx"] else detail["msg"]
-        report.error("T307", f"these options of {what} don't go together: {message}", at)
+        said = f"these options of {what} don't go together" if given else f"{what} lacks options"
+        report.error("T307", f"{said}: {message}", at)
     else:
         _value(cls, name, details, given[name], what, report)
 
@@ -114,7 +115,7 @@ def _value(
         notes = [*notes, f"`{shown}` stands for `{_written(plain(value))}` here"]
     label = "not one of these" if details[0]["type"] == "literal_error" else said
     report.error(
-        "T301", f"{each}`{name}` of {what} {said}", value.span, label, notes=notes, help=advice(details, shown)
+        "T301", f"{each}`{name}` of {what} {said}", value.span, label, notes=notes, help=advice(cls, details, shown)
     )
 
 

@@ -56,16 +56,22 @@ def _length(annotation: Any) -> int | None:
     return next((n for inner in get_args(annotation) if (n := _length(inner))), None)
 
 
+def _leaves(annotation: Any) -> set[Any]:
+    inner = get_args(annotation)
+    return set().union(*map(_leaves, inner)) if inner else {annotation}
+
+
 def wants_word(details: Sequence[ErrorDetails]) -> bool:
     """Whether a word may stand there, so that one which is none of a choice is a misspelt choice."""
     return any(d["type"] == "literal_error" or d["type"].startswith("string") for d in details)
 
 
-def advice(details: Sequence[ErrorDetails], text: str) -> str | None:
+def advice(cls: type[Kind], details: Sequence[ErrorDetails], text: str) -> str | None:
     """What to write instead."""
     detail, value = details[0], details[0]["input"]
-    if detail["type"] == "tuple_type" and len(text) < 40 and isinstance(value, (str, int, float)):
-        return f"write `[{text}]`"
+    if detail["type"] == "tuple_type" and len(text) < 40:
+        annotation = cls.model_fields[str(detail["loc"][0])].annotation
+        return f"write `[{text}]`" if type(value) in _leaves(annotation) and not _length(annotation) else None
     if detail["type"] != "literal_error" or not isinstance(value, str):
         return None
     expected = str(detail.get("ctx", {})["expected"]).replace(" or ", ", ").replace("'", "")
