@@ -21,6 +21,7 @@ from towerspec import __version__
 from towerspec.diagnostics import (
     MOST,
     Diagnostic,
+    Report,
     SpecError,
     did_you_mean,
     render,
@@ -28,7 +29,7 @@ from towerspec.diagnostics import (
     render_github,
     render_json,
 )
-from towerspec.terminal import JSON, SPEC, example, level_option, size, table
+from towerspec.terminal import JSON, SPEC, STRICT, example, level_option, read_spec, size, table
 
 RENDERERS: dict[str, Callable[[Diagnostic], str]] = {
     "human": render,
@@ -101,12 +102,6 @@ def _print(diagnostics: Iterable[Diagnostic], form: str, err: bool) -> None:
         click.echo(f"… and {rest:,} more", err=True)
 
 
-def _checked(spec: Path) -> Any:
-    from towerspec.check import check
-
-    return check(spec)
-
-
 # ---- commands ----------------------------------------------------------------------------------
 
 
@@ -133,7 +128,7 @@ def _starter(stem: str) -> tuple[str, str]:
     text = (Path(__file__).parent / "starter.tower").read_text(encoding="utf-8")
     name = re.sub(r"[^a-z0-9_]", "_", stem.lower()).strip("_0123456789")[:48] or "model"
     named = text.replace("model starter", f"model {name}", 1)
-    if check_text(named).report.diagnostics:
+    if check_text(named).report:
         name = f"my_{name}"
         named = text.replace("model starter", f"model {name}", 1)
     return name, named
@@ -149,27 +144,30 @@ def _starter(stem: str) -> tuple[str, str]:
     show_default=True,
     help="How mistakes are shown.",
 )
+@STRICT
 @JSON
-def check(spec: Path, form: str, as_json: bool) -> None:
-    """Check SPEC: names, types, levels, topology."""
+def check(spec: Path, form: str, strict: bool, as_json: bool) -> None:
+    """Check SPEC: names, types, levels, topology. Warnings leave the exit code at 0."""
+    from towerspec.check import check
+
     form = "json" if as_json else form
     try:
-        checked = _checked(spec)
-        found = checked.report.diagnostics
-    except SpecError as error:
-        checked, found = None, error.diagnostics
+        report = (checked := check(spec, strict=strict)).report
+    except SpecError as error:  # the file itself can't be read
+        report = Report()
+        report.extend(error.diagnostics)
+    found = report.diagnostics
     _print(found, form, err=False)
-    if found:
+    if report:
         if form == "human":
-            click.echo(f"\n{len(found)} mistake{'s' if len(found) != 1 else ''} in {spec}", err=True)
+            more = "more than " if report.full else ""
+            click.echo(f"\n{more}{_count(len(found), 'mistake')} in {spec}", err=True)
         raise SystemExit(1)
     if form == "human":
         model, graph = checked.sound()
-        heads = len({o.name for o in graph.outputs})
-        click.echo(
-            f"{spec} is sound: {_count(len(model.surfaces), 'surface')}, {_count(heads, 'task')}, "
-            f"{_count(len(model.features), 'feature')}"
-        )
+        counts = [(len(model.surfaces), "surface"), (len({o.name for o in graph.outputs}), "task")]
+        counts += [(len(model.features), "feature"), *([(len(found), "warning")] if found else [])]
+        click.echo(("\n" if found else "") + f"{spec} is sound: {', '.join(_count(*c) for c in counts)}")
 
 
 def _count(n: int, word: str) -> str:
@@ -223,8 +221,9 @@ def _replace(path: Path, text: str) -> None:
 @click.argument("subject", metavar="SPEC|CODE")
 @level_option("The optimisation level.")
 @click.option("--lines", is_flag=True, help="Show which line of SPEC is responsible for which share of each cost.")
+@STRICT
 @JSON
-def explain(subject: str, level: int, lines: bool, as_json: bool) -> None:
+def explain(subject: str, level: int, lines: bool, strict: bool, as_json: bool) -> None:
     """Show what each surface of SPEC costs, or what the error CODE means."""
     if re.fullmatch(r"[Tt]\d{3}", subject) and not Path(subject).exists():
         page = Path(__file__).parent / "explanations" / f"{subject.upper()}.md"
@@ -235,10 +234,10 @@ def explain(subject: str, level: int, lines: bool, as_json: bool) -> None:
         return
     from towerspec.explain import explain_table
 
-    checked = _checked(Path(subject))
-    rows = explain_table(checked, level)
+    found = read_spec(Path(subject), strict)
+    rows = explain_table(found, level)
     if lines:
-        _explain_lines(checked, rows, level, as_json)
+        _explain_lines(found, rows, level, as_json)
         return
     if as_json:
         click.echo(json.dumps({"surfaces": rows}, indent=2))
@@ -294,13 +293,14 @@ def _explain_lines(checked: Any, surfaces: Iterable[str], level: int, as_json: b
 @click.option(
     "-o", "out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it; standard output without."
 )
-def graph(spec: Path, form: str, out: Path | None) -> None:
+@STRICT
+def graph(spec: Path, form: str, out: Path | None, strict: bool) -> None:
     """Draw SPEC: the trunk, a tower tree for each surface, fusions, calibration."""
     from towerspec.graph import render as draw
 
-    checked = _checked(spec)
-    checked.report.check()
-    text = draw(checked, form)
+    found = read_spec(spec, strict)
+    found.report.check()
+    text = draw(found, form)
     if out is None:
         click.echo(text, nl=not text.endswith("\n"))
         return

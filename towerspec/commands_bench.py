@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
-from towerspec.terminal import JSON, example, table
+from towerspec.terminal import JSON, STRICT, example, read_spec, table
 
 TARGETS = ("torchscript", "aoti")
 WARM = 3  # calls of each before any is timed
@@ -45,6 +45,7 @@ LEAST = 20  # calls of each that are timed, however long they take
 @click.option("-r", "--requests", type=click.IntRange(1, 2**16), default=1, show_default=True, help="Requests a call.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads a call runs on.")
 @click.option("--seconds", type=click.FloatRange(0.0), default=2.0, show_default=True, help="For each row.")
+@STRICT
 @JSON
 def bench(
     subject: Path,
@@ -53,6 +54,7 @@ def bench(
     requests: int,
     threads: int,
     seconds: float,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Time calls of each target, in turns, and say which is the faster on this machine.
@@ -64,7 +66,7 @@ def bench(
         build = subject
         if subject.is_file():
             build = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "build"
-            _compile(subject, build, surfaces)
+            _compile(subject, build, surfaces, strict)
         rows = measure(build, surfaces, sizes, requests, threads, seconds)
     overall = math.exp(statistics.fmean(math.log(row.ratio) for row in rows))
     if as_json:
@@ -76,11 +78,10 @@ def bench(
     click.echo(f"\non {threads} thread{'s' * (threads > 1)} of this machine: {verdict(overall)}")
 
 
-def _compile(spec: Path, build: Path, surfaces: tuple[str, ...]) -> None:
-    from towerspec.check import check
+def _compile(spec: Path, build: Path, surfaces: tuple[str, ...], strict: bool) -> None:
     from towerspec.emit.build import Options, compile_spec
 
-    compile_spec(check(spec), build, Options(surfaces=surfaces, targets=("aoti",)))
+    compile_spec(read_spec(spec, strict), build, Options(surfaces=surfaces, targets=("aoti",)))
 
 
 @dataclass(frozen=True)

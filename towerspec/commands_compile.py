@@ -12,7 +12,7 @@ import click
 
 from towerspec.cpu import KINDS, this_cpu
 from towerspec.emit.rounding import MAX_ERROR
-from towerspec.terminal import JSON, SPEC, example, level_option, size, table
+from towerspec.terminal import JSON, SPEC, STRICT, example, level_option, read_spec, size, table
 from towerspec.watch import Watch
 
 
@@ -68,6 +68,7 @@ from towerspec.watch import Watch
 @click.option("--timings", is_flag=True, help="Show the seconds of each stage.")
 @click.option("--emit", "emit", type=click.Choice(["ops"]), help="Print the op graph instead of building.")
 @click.option("--explain-passes", is_flag=True, help="Show what each pass does to each surface, instead of building.")
+@STRICT
 @JSON
 def compile_(
     spec: Path,
@@ -85,13 +86,12 @@ def compile_(
     timings: bool,
     emit: str | None,
     explain_passes: bool,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Compile SPEC into a build folder: model.py, unified.pt, and a frozen graph for each surface."""
     watch = Watch()
-    with watch.stage("start"):
-        from towerspec.check import check
-    checked = check(spec, watch)
+    checked = read_spec(spec, strict, watch)
     if emit == "ops":
         _emit_ops(checked, level, surfaces, without, cpu or this_cpu())
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from towerspec.terminal import JSON, example, level_option, size, table
+from towerspec.terminal import JSON, STRICT, example, level_option, read_spec, size, table
 
 if TYPE_CHECKING:
     from towerspec.diff import Change, SpecDiff, SurfaceChange
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 @click.argument("new", type=click.Path(path_type=Path))
 @level_option("The optimisation level that costs are of.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 where they differ, as `git diff --exit-code` does.")
+@STRICT
 @JSON
-def diff(old: Path, new: Path, level: int, exit_code: bool, as_json: bool) -> None:
+def diff(old: Path, new: Path, level: int, exit_code: bool, strict: bool, as_json: bool) -> None:
     """Show what changes from OLD to NEW: surfaces, inputs, outputs, parameters, and what each surface costs.
 
     A parameter of the same name and shape is kept: `towerspec train --init-from` carries it over. A surface that is
     the same predicts what it did, as long as its weights do.
     """
-    from towerspec.check import check
     from towerspec.diff import diff
 
-    found = diff(check(old), check(new), level)
+    found = diff(read_spec(old, strict), read_spec(new, strict), level)
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(_lines(found)))
     if exit_code and found:
         raise SystemExit(1)

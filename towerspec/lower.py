@@ -92,7 +92,7 @@ def _too_large(error: TooLarge, report: Report) -> None:
     if error.numbers is None:
         report.error(
             "T216",
-            f"the model grows past {MOST_OPS:,} operations at `{name}`",
+            f"the model grows past {MOST_OPS:,} operations and operands at `{name}`",
             error.scope.span,
             "grows past the bound here",
             help="write fewer or smaller layers, or split the model",

@@ -5,14 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from towerspec.diagnostics import render
+from towerspec.watch import Watch
+
+if TYPE_CHECKING:
+    from towerspec.check import Checked
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+STRICT = click.option("--strict", is_flag=True, help="Take what is declared and never used for a mistake.")
+
+
+def read_spec(spec: Path, strict: bool, watch: Watch | None = None) -> Checked:
+    """A spec, checked; its warnings are printed beside what the command prints."""
+    watch = watch or Watch()
+    with watch.stage("start"):
+        from towerspec.check import check
+    found = check(spec, watch, strict=strict)
+    for warning in found.report.warnings:
+        click.echo(f"{render(warning)}\n", err=True)
+    return found
 
 
 def level_option(help: str) -> Callable[[Command], Command]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
+from towerspec.check.wording import advice, wants_word, wording
+from towerspec.diagnostics import MOST, Label, Report, Span, did_you_mean, listing
 from towerspec.layers.base import Kind
+from towerspec.spelling import nearest
 from towerspec.syntax import tree
 
 K = TypeVar("K", bound=Kind)
@@ -48,22 +50,30 @@ def build(cls: type[K], options: Sequence[tree.Option], at: Span, what: str, rep
     try:
         return cls.model_validate({name: plain(option.value) for name, option in given.items()})
     except ValidationError as error:
-        seen: set[str] = set()
+        found: dict[str, list[ErrorDetails]] = {}
         for detail in error.errors(include_url=False):
-            name = str(detail["loc"][0]) if detail["loc"] else ""
-            # A union reports once a member: the first says enough. One option that stands for another is itself wrong.
-            stands_in = name and name not in given and detail["type"] != "missing"
-            if name not in seen and not stands_in:
-                seen.add(name)
-                _report(cls, detail, name, given, at, what, report)
+            found.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
+        unknown = [name for name, details in found.items() if details[0]["type"] == "extra_forbidden"][:MOST]
+        near = {nearest(name, cls.model_fields) for name in unknown}
+        for name, details in found.items():
+            missing = details[0]["type"] == "missing" and len(details[0]["loc"]) == 1
+            # One that stands for another option is itself wrong, and one is not missing that is misspelt.
+            if (name in given or missing or not name) and not (missing and name in near):
+                _report(cls, name, details, given, at, what, report)
         return None
 
 
 def _report(
-    cls: type[Kind], detail: ErrorDetails, name: str, given: dict[str, tree.Option], at: Span, what: str, report: Report
+    cls: type[Kind],
+    name: str,
+    details: list[ErrorDetails],
+    given: Mapping[str, tree.Option],
+    at: Span,
+    what: str,
+    report: Report,
 ) -> None:
-    known = list(cls.model_fields)
-    if detail["type"] == "missing":
+    known, detail = list(cls.model_fields), details[0]
+    if name not in given and name:
         report.error(
             "T302", f"{what} needs the option `{name}`", at, f"`{name}` is missing", notes=_describe(cls, name)
         )
@@ -79,67 +89,55 @@ def _report(
         )
     elif not name:
         message = str(detail["ctx"]["error"]) if "ctx" in detail and "error" in detail["ctx"] else detail["msg"]
-        report.error("T307", f"these options of {what} don't go together: {message}", at)
+        said = f"these options of {what} don't go together" if given else f"{what} lacks options"
+        report.error("T307", f"{said}: {message}", at)
     else:
-        span = _smallest(given[name].value, [part for part in detail["loc"][1:] if isinstance(part, int)])
-        wording = _wording(cls, name, detail)
-        each = "" if span == given[name].value.span else "each of "
-        report.error(
-            "T301",
-            f"{each}`{name}` of {what} {wording}",
-            span,
-            wording if detail["type"] != "literal_error" else "not one of these",
-            notes=_describe(cls, name),
-            help=_choice(detail),
-        )
+        _value(cls, name, details, given[name], what, report)
 
 
-def _smallest(value: tree.Expr, indexes: list[int]) -> Span:
+def _value(
+    cls: type[Kind], name: str, details: list[ErrorDetails], option: tree.Option, what: str, report: Report
+) -> None:
+    """Reports the first place of an option's value that is wrong."""
+    place = _place(details[0])
+    details = [d for d in details if _place(d) == place]
+    value = _smallest(option.value, place)
+    said, notes = wording(cls, details), _describe(cls, name)
+    each = "" if value is option.value else "each of "
+    if isinstance(value, tree.Ref) and not wants_word(details):
+        constants = [name for names in value.meant for name in names]
+        message = f"`{value.name}` is no constant, and {each}`{name}` of {what} {said}"
+        help_ = did_you_mean(value.name, constants)
+        report.error("T301", message, value.span, "not a constant", notes=notes, help=help_)
+        return
+    shown = value.span.text
+    if shown.isidentifier() and shown != getattr(value, "name", str(getattr(value, "value", "")).lower()):
+        notes = [*notes, f"`{shown}` stands for `{_written(plain(value))}` here"]
+    label = "not one of these" if details[0]["type"] == "literal_error" else said
+    report.error(
+        "T301", f"{each}`{name}` of {what} {said}", value.span, label, notes=notes, help=advice(cls, details, shown)
+    )
+
+
+def _place(detail: ErrorDetails) -> list[int]:
+    """Which item of a list a finding is about."""
+    return [part for part in detail["loc"][1:] if isinstance(part, int)]
+
+
+def _smallest(value: tree.Expr, indexes: list[int]) -> tree.Expr:
     for index in indexes:
         if isinstance(value, tree.ListExpr) and index < len(value.items):
             value = value.items[index]
-    return value.span
+    return value
+
+
+def _written(value: Any) -> str:
+    """Python data as a spec writes it; a long list is cut."""
+    if isinstance(value, tuple):
+        return f"[{listing((_written(item) for item in value[:9]), 8)}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _describe(cls: type[Kind], name: str) -> list[str]:
     description = cls.model_fields[name].description if name in cls.model_fields else None
     return [f"`{name}` is {description}"] if description else []
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "`true` or `false`",
-    "string": "a word",
-    "tuple": "a list",
-}
-
-
-def _wording(cls: type[Kind], name: str, detail: ErrorDetails) -> str:
-    """What is wrong with a value, in the language's words rather than pydantic's."""
-    type_, ctx = detail["type"], detail.get("ctx", {})
-    bounds = {
-        "greater_than_equal": "at least {ge}",
-        "less_than_equal": "at most {le}",
-        "greater_than": "more than {gt}",
-        "less_than": "less than {lt}",
-    }
-    if type_ in bounds:
-        return f"must be {bounds[type_].format(**ctx)}"
-    if type_ in ("too_short", "too_long"):
-        side, count = ("at least", ctx["min_length"]) if type_ == "too_short" else ("at most", ctx["max_length"])
-        return f"needs {side} {count} item{'s' if count != 1 else ''}"
-    if type_ == "literal_error":
-        return f"must be {ctx['expected'].replace(chr(39), '`')}"
-    annotation = str(cls.model_fields[name].annotation).lower() if len(detail["loc"]) == 1 else ""
-    for word, text in _KINDS.items():
-        if type_.startswith(word) and (not annotation or word in annotation or word == "string"):
-            return f"must be {text}"
-    return "is not of the right type"
-
-
-def _choice(detail: ErrorDetails) -> str | None:
-    if detail["type"] != "literal_error" or not isinstance(detail["input"], str):
-        return None
-    expected = detail.get("ctx", {})["expected"].replace(" or ", ", ").replace("'", "")
-    return did_you_mean(detail["input"], expected.split(", "))

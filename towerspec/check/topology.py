@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from towerspec.check.model import GROUPS, FeatureDef, Model, Node, SurfaceDef
 from towerspec.diagnostics import Label, Report
+from towerspec.syntax.constants import circle
 
 Readers = Mapping[str, set[str]]  # for each key that is read, the keys that read it
 
@@ -47,14 +48,13 @@ def _cycle(nodes: list[Node], report: Report) -> None:
     name = first.key.rsplit(".", 1)[-1]
     keys = {node.key for node in nodes}
     read = next(i for i in first.inputs if i.key in keys)
-    chain = " -> ".join(f"`{node.key.rsplit('.', 1)[-1]}`" for node in (*nodes, first))
     report.error(
         "T401",
         f"`{name}` depends on itself",
         read.span,
         "this leads back to it",
         labels=[Label(node.name_span, "on the way") for node in rest[:4]],
-        notes=[f"the cycle is {chain}"],
+        notes=[f"the cycle is {circle([node.key.rsplit('.', 1)[-1] for node in nodes])}"],
     )
 
 

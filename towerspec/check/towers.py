@@ -12,7 +12,7 @@ from towerspec.check.features import find_category
 from towerspec.check.model import ArmDef, BranchDef, CalibrateDef, FeatureDef, FuseDef, HeadDef, PathDef, TableDef
 from towerspec.check.names import Namespace, check_usable, tower_step, unknown, unknown_kind
 from towerspec.check.params import build
-from towerspec.diagnostics import Label, Report, Span, listing
+from towerspec.diagnostics import Label, Report, Span, did_you_mean, listing
 from towerspec.ir.types import Level
 from towerspec.layers.base import Fusion, find, kinds
 from towerspec.layers.blocks import Tower
@@ -143,8 +143,13 @@ class Towers:
         value = self.expressions.name(node.value.text, node.value.span, self.names)
         after = node.after.value if isinstance(node.after, tree.Literal) else None
         if not isinstance(after, int) or isinstance(after, bool) or after < 0:
+            word = node.after if isinstance(node.after, tree.Ref) else None
             self.report.error(
-                "T301", "a fusion's depth is a whole number of layers", node.after.span, "must be 0 or more"
+                "T301",
+                f"{f'`{word.name}` is no constant, and ' if word else ''}a fusion's depth is a whole number of layers",
+                node.after.span,
+                "not a constant" if word else "must be 0 or more",
+                help=did_you_mean(word.name, [name for names in word.meant for name in names]) if word else None,
             )
             return None
         depth = len(params.layers) if params else after

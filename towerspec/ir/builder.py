@@ -39,7 +39,7 @@ from towerspec.ir.types import Level, ShapeError, Type
 ZEROS, ONES = Init("zeros"), Init("ones")
 
 
-MOST_OPS = 250_000
+MOST_OPS = 400_000  # and operands, as layers ask for them
 MOST_NUMBERS = 2**31  # of a parameter, or of a value's row: 8 GiB in fp32
 
 
@@ -52,7 +52,7 @@ class NamesakeError(ShapeError):
 
 
 class TooLarge(Exception):
-    """A graph passes a bound in this scope: `numbers` is what one value or parameter would hold, none for the ops."""
+    """A graph passes a bound in this scope: of the numbers that one value or parameter would hold, or else of ops."""
 
     def __init__(self, scope: Scope, numbers: int | None = None) -> None:
         super().__init__(f"{scope.path} makes the graph too large")
@@ -174,12 +174,16 @@ class Builder:
     """Collects ops, each once: an op with the same primitive, operands and place is the one that is already there."""
 
     ops: dict[str, Op] = field(default_factory=dict)
+    asked: int = 0  # ops and operands, those that were there already as well
     _known: dict[tuple[object, ...], Op] = field(default_factory=dict)
     _paths: Paths = field(default_factory=lambda: Paths())
     _counts: dict[tuple[str, str], int] = field(default_factory=dict)  # how many ops have asked for a name
 
     def add(self, scope: Scope, prim: Primitive, inputs: tuple[str, ...], hint: str, owner: str | None) -> Op:
         key = (prim, inputs, scope.path, scope.region, owner)
+        self.asked += 1 + len(inputs)
+        if self.asked > MOST_OPS:
+            raise TooLarge(scope)
         known = self._known.get(key)
         if known is not None:
             return known
@@ -190,8 +194,8 @@ class Builder:
                 f"an operation mixes what belongs to the surfaces {' and '.join(f'`{o}`' for o in sorted(owners))}"
             )
         type_ = prim.infer(*(op.type for op in operands))
-        if len(self.ops) >= MOST_OPS or type_.numel > MOST_NUMBERS:
-            raise TooLarge(scope, type_.numel if type_.numel > MOST_NUMBERS else None)
+        if type_.numel > MOST_NUMBERS:
+            raise TooLarge(scope, type_.numel)
         mine = next(iter(owners), None)
         name = self._name(scope, hint, mine)
         made = self.ops[name] = self._known[key] = Op(

@@ -59,6 +59,7 @@ class Mlp(Layer):
     """Dense layers one after another, each a linear map, a norm, an activation and dropout."""
 
     kind = "mlp"
+    also = ("dnn", "dense", "mlps", "fully_connected")
     example = "y = mlp(x, hidden: [64, 32], activation: gelu)"
 
     hidden: tuple[Width, ...] = Field(description="the layers' widths", min_length=1, max_length=256)
@@ -74,6 +75,7 @@ class Linear(Layer):
     """One linear map `x W^T + b`."""
 
     kind = "linear"
+    also = ("fc", "projection", "proj")
     example = "y = linear(x, width: 32)"
 
     width: Width = Field(description="the output's width")
@@ -88,6 +90,7 @@ class Concat(Layer):
     """The inputs side by side, in the order given."""
 
     kind = "concat"
+    also = ("cat", "concatenate", "join")
     example = "y = concat(x, z)"
 
     def lower(self, b: Scope, *xs: Value) -> Value:
@@ -104,6 +107,7 @@ class Sum(Layer):
     """The sum of inputs of one width."""
 
     kind = "sum"
+    also = ("add",)
     example = "y = sum(x, z)"
 
     def lower(self, b: Scope, *xs: Value) -> Value:
@@ -118,6 +122,7 @@ class Product(Layer):
     """The elementwise product of inputs of one width."""
 
     kind = "product"
+    also = ("mul", "multiply", "hadamard")
     example = "y = product(x, z)"
 
     def lower(self, b: Scope, *xs: Value) -> Value:

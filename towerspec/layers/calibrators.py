@@ -81,6 +81,7 @@ class Platt(Calibrator):
     """
 
     kind = "platt"
+    also = ("sigmoid", "logistic")
     example = "calibrate click with platt"
 
     def lower(self, b: Scope, z: Value, head: Head, cells: Cells) -> Value:

@@ -16,6 +16,7 @@ class Cross(Layer):
     """
 
     kind = "cross"
+    also = ("dcn", "dcnv2", "dcn_v2")
     example = "y = cross(x, layers: 2, rank: 4)"
 
     layers: Depth = Field(2, description="how many crosses, one after another")

@@ -72,6 +72,7 @@ class Ple(Mixture):
     """
 
     kind = "ple"
+    also = ("cgc",)
     example = "y = ple(x, shared_experts: 2, own_experts: 1, hidden: [16, 8])"
 
     shared_experts: Experts = Field(description="how many experts all surfaces share, at each level")

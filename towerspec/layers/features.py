@@ -48,6 +48,7 @@ class Number(Feature):
     """A number, or a vector of `width` numbers; not-a-number and infinities count as missing."""
 
     kind = "number"
+    also = ("float", "int", "numeric", "dense", "double")
     dtype = "float"
     example = "user_age : number { normalize: standard }"
 
@@ -161,6 +162,7 @@ class Category(Coded):
     """One id; below 0 counts as missing, from the table's end on as unknown."""
 
     kind = "category"
+    also = ("categorical", "id", "enum", "embedding", "sparse")
     example = "country : category { rows: 256, dim: 8 }"
 
     missing: int | None = Field(None, description="the id that a missing one becomes; a learned row by default")
@@ -192,6 +194,7 @@ class History(List):
     """An ordered list of up to `length` ids, newest last, padded with -1; an encoder turns it into a vector."""
 
     kind = "sequence"
+    also = ("history",)
     example = "recent_pins : sequence { rows: 1_000, dim: 16, length: 50 }"
 
     length: Length = Field(description="the most ids a row has")
@@ -215,6 +218,7 @@ class Bag(List):
     """An unordered list of up to `length` ids, padded with -1, pooled into one vector; an empty one gives zeros."""
 
     kind = "bag"
+    also = ("multi_hot", "multihot", "set")
     example = "query : bag { rows: 50_000, dim: 16, pooling: mean }"
 
     length: Length = Field(16, description="the most ids a row has")

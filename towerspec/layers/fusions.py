@@ -29,6 +29,7 @@ class Concat(Fusion):
     """The tower and the module's value side by side: `[h, x]`. The only fusion that makes the tower wider."""
 
     kind = "concat"
+    also = ("cat", "concatenate")
     example = "fuse x after 1 with concat"
 
     def lower(self, b: Scope, h: Value, x: Value) -> Value:
@@ -39,6 +40,7 @@ class Sum(Fusion):
     """The tower plus the module's value: `h + x`, or `h + W x + b` where their widths differ."""
 
     kind = "sum"
+    also = ("add",)
     example = "fuse x after 1 with sum"
 
     def lower(self, b: Scope, h: Value, x: Value) -> Value:
@@ -99,6 +101,7 @@ class Attention(Fusion):
     """
 
     kind = "attention"
+    also = ("cross_attention",)
     example = "fuse x after 1 with attention { heads: 2 }"
 
     heads: Heads = Field(1, description="how many parts the attention splits its width into")

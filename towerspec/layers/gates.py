@@ -19,6 +19,7 @@ class Gate(Layer):
     """
 
     kind = "gate"
+    also = ("pepnet", "epnet", "ppnet")
     example = "y = gate(x, z)"
 
     hidden: Width | None = Field(None, description="the width inside the gate; the first input's by default")

@@ -70,6 +70,7 @@ class Binary(Line):
     """
 
     kind = "binary"
+    also = ("classification", "logistic", "sigmoid", "bce")
     loss = "binary_cross_entropy"
     example = "head click : binary"
 
@@ -83,6 +84,7 @@ class Regression(Line):
     """A number, as it is."""
 
     kind = "regression"
+    also = ("mse", "real", "float", "number")
     loss = "squared_error"
     example = "head rating : regression"
 
@@ -91,6 +93,7 @@ class Count(Line):
     """How often something happens: the log of a Poisson rate, and the rate. Cameron & Trivedi 2013, chapter 3."""
 
     kind = "count"
+    also = ("poisson",)
     loss = "poisson"
     example = "head views : count"
 
@@ -102,6 +105,7 @@ class Multiclass(Line):
     """One of several classes: a logit each, and their softmax as the probabilities."""
 
     kind = "multiclass"
+    also = ("softmax", "categorical", "classes")
     loss = "cross_entropy"
     example = "head reaction : multiclass { classes: 5 }"
 
@@ -131,6 +135,7 @@ class Product(Head):
     """
 
     kind = "product"
+    also = ("esmm",)
     loss = "binary_cross_entropy"
     takes_heads = True
     example = "head purchase : product(click, conversion)"

@@ -50,6 +50,7 @@ class Fm(Fields):
     """
 
     kind = "fm"
+    also = ("dot", "dot_product")
     example = "y = fm(x, z)"
 
     scalar: bool = Field(True, description="whether the products are added up to one number, or kept as a vector")
@@ -96,6 +97,7 @@ class Senet(Fields):
     """
 
     kind = "senet"
+    also = ("se", "fibinet")
     example = "y = senet(x, z)"
 
     reduction: Annotated[int, Field(ge=1, le=1024)] = Field(

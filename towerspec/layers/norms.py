@@ -17,6 +17,7 @@ class LayerNorm(Layer):
     """
 
     kind = "layernorm"
+    also = ("layer_norm", "ln")
     example = "y = layernorm(x)"
 
     per_surface: bool = Field(False, description="whether each surface has a scale and a shift of its own")
@@ -38,6 +39,7 @@ class BatchNorm(Layer):
     """
 
     kind = "batchnorm"
+    also = ("batch_norm", "bn")
     example = "y = batchnorm(x)"
 
     per_surface: bool = Field(False, description="whether each surface has statistics, a scale and a shift of its own")
@@ -70,6 +72,7 @@ class Residual(Layer):
     """
 
     kind = "residual"
+    also = ("skip",)
     example = "y = residual(x, hidden: [32])"
 
     hidden: tuple[Width, ...] = Field(description="the widths of the dense layers", min_length=1, max_length=256)

@@ -18,6 +18,7 @@ class Pooling(Layer):
     """A sequence's vectors as one: their mean, sum or maximum, or the last of them; zeros where there are none."""
 
     kind = "pooling"
+    also = ("mean", "pool", "average")
     example = "y = pooling(s, fn: mean)"
 
     fn: Literal["mean", "sum", "max", "last"] = Field("mean", description="how the vectors become one")
@@ -34,6 +35,7 @@ class Transformer(Layer):
     """
 
     kind = "transformer"
+    also = ("attention", "self_attention")
     example = "y = transformer(s, layers: 2, heads: 2)"
 
     layers: Depth = Field(1, description="how many layers")
@@ -84,6 +86,7 @@ class Din(Layer):
     """
 
     kind = "din"
+    also = ("target_attention",)
     example = "y = din(x, s, hidden: [16, 8])"
 
     hidden: tuple[Width, ...] = Field(

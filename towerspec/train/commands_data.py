@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, render
-from towerspec.terminal import JSON, example, table
+from towerspec.terminal import JSON, STRICT, example, read_spec, table
 
 if TYPE_CHECKING:
     from towerspec.train.data import Columns
@@ -86,15 +86,15 @@ def data() -> None:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @column_options
+@STRICT
 @JSON
-def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+def check_data(spec: Path, paths: tuple[Path, ...], strict: bool, as_json: bool, **options: Any) -> None:
     """Read all of DATA, Parquet or CSV, as SPEC would: what is wrong, rows and rates, missing and unknown values."""
     needs("pyarrow")
-    from towerspec.check import check
     from towerspec.train.data import open_log
     from towerspec.train.survey import survey
 
-    found = survey(open_log(check(spec), paths, columns(**options)))
+    found = survey(open_log(read_spec(spec, strict), paths, columns(**options)))
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
         return
@@ -115,16 +115,16 @@ def check_data(spec: Path, paths: tuple[Path, ...], as_json: bool, **options: An
 @click.option("--requests", type=click.IntRange(1), help="Requests in all, instead of rows.")
 @click.option("--days", type=click.IntRange(3), default=10, show_default=True, help="The last one is the test's.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of all that is random.")
+@STRICT
 @JSON
-def simulate(spec: Path, out: Path, as_json: bool, **options: Any) -> None:
+def simulate(spec: Path, out: Path, strict: bool, as_json: bool, **options: Any) -> None:
     """Make a log for SPEC by a hidden teacher, with the true probabilities and the best reachable metrics beside it."""
     needs("pyarrow")
     needs("safetensors")
-    from towerspec.check import check
     from towerspec.train.simulate import Options
     from towerspec.train.simulate import simulate as make
 
-    best = make(check(spec), out, Options(**options))
+    best = make(read_spec(spec, strict), out, Options(**options))
     if as_json:
         click.echo(json.dumps(best, indent=2))
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from towerspec.terminal import JSON, example
+from towerspec.terminal import JSON, STRICT, example, read_spec
 from towerspec.train.commands_data import column_options, columns, needs
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     "--logger", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True, help="Form of RUN/logs."
 )
 @column_options
+@STRICT
 @JSON
-def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
+def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> None:
     """Train SPEC on a log of impressions, into a run folder."""
     needs("pyarrow")
     needs("lightning")
@@ -67,14 +68,13 @@ def train(spec: Path, out: Path, as_json: bool, **given: Any) -> None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if given["logger"] == "tensorboard":
         needs("tensorboard", "tensorboard")
-    from towerspec.check import check
     from towerspec.train.data import open_log
     from towerspec.train.folder import Setup
     from towerspec.train.run import Run
     from towerspec.train.settings import settings
     from towerspec.train.trainer import primary, train
 
-    checked = check(spec)
+    checked = read_spec(spec, strict)
     model, _ = checked.sound()
     options = settings(model.train, given["settings"])
     options = options.model_copy(update={"freeze": (*options.freeze, *given["frozen"])})
