@@ -144,7 +144,8 @@ class Towers:
     def _task(self, outer: dict[str, str], path: Path) -> str:
         found = [c for c in kinds("head").values() if issubclass(c, Head)]
         binary = [*outer.values(), *(kind for _, kind, _ in path.heads)].count("binary")
-        cls = self.draw.choice([c for c in found if not c.takes_heads or ("products" in self.traits and binary > 1)])
+        joins = "products" in self.traits and binary > 1 and self.draw.chance(0.6)
+        cls = self.draw.choice([c for c in found if c.takes_heads == joins])
         fixed: dict[str, Any] = {}
         if "classes" in cls.model_fields:
             words = tuple(self.draw.sample([*"abcde", "like", "love"], self.draw.randint(2, 4)))
