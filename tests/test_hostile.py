@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import probe
-from tests.mutate import ROOT, corpus, mutate
+from tests.fuzz.mutants import probe
+from tests.fuzz.mutate import ROOT, corpus, mutate
 from towerspec.check import check_text
 from towerspec.emit.python import render_model, render_surface
 from towerspec.passes import optimise, slice_surface

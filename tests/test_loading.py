@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import towerspec
-from tests.mutate import spoil
+from tests.fuzz.documents import spoil
 from towerspec.check import check
 from towerspec.diagnostics import SpecError
 from towerspec.emit.build import Options, compile_spec

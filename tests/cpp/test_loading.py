@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import built
-from tests.mutate import spoil
+from tests.fuzz.documents import spoil
 from tests.test_loading import UNREAD, Replacing, builds, contents  # noqa: F401
 from towerspec.emit.folder import write
 

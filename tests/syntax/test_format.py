@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.mutate import corpus
+from tests.fuzz.mutate import corpus
 from towerspec.diagnostics import Source
 from towerspec.syntax import tree
 from towerspec.syntax.format import format_text
