@@ -127,7 +127,9 @@ class Features:
         for option in ("unknown", "missing"):
             if option in cls.model_fields and draw.chance(0.25) and not (option == "unknown" and ids == "hash"):
                 found[option] = draw.randrange(rows)
-        if source != "table" and draw.chance(0.7):
+        if source == "rows" and "large" in self.traits and draw.chance(0.5):
+            found |= draw.choice([{"rows": 5_000}, {"rows": 140_000, "dim": 16}])
+        elif source != "table" and draw.chance(0.7):
             found["dim"] = draw.common
         return found
 

@@ -67,9 +67,9 @@ def _formatted(text: str) -> str | None:
 def try_mutant(seed: int, text: str, folder: Path) -> str:
     """Probes a mutant, and compiles it where it is sound and new; what became of it."""
     checked = probe(text)
-    if checked.report.diagnostics or checked.graph is None:
-        return "refused"
     graph = checked.graph
+    if graph is None:
+        return "refused"
     shown = hash("\n".join(print_op(op) for op in graph.ops))
     if shown in _known():
         return "sound, compiled before"

@@ -22,8 +22,9 @@ MAIN = "spec.tower"
 TRAITS = (
     "names", "constants", "templates", "surface_templates", "include", "hash", "fitted", "tables", "texts", "on",
     "absent_sequence", "own_features", "own_layers", "branches", "deep", "refuse", "by", "products", "shared_heads",
-    "train", "from", "aliases",
+    "train", "from", "aliases", "unused", "large",
 )  # fmt: skip
+SELDOM = {"large": 0.1}  # what takes long
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Maker:
 
     def __init__(self, draw: Draw, coverage: Coverage, omit: frozenset[str]) -> None:
         self.draw, self.coverage = draw, coverage
-        self.traits = frozenset(t for t in TRAITS if draw.chance(0.5) and t not in omit)
+        self.traits = frozenset(t for t in TRAITS if draw.chance(SELDOM.get(t, 0.5)) and t not in omit)
         for trait in self.traits:
             coverage.add(f"trait.{trait}")
         self.names = Names(draw, "names" in self.traits)
@@ -86,7 +87,8 @@ class Maker:
         self._trunk()
         for group in self.groups:
             self._surface(group)
-        self._drop_unread_tables()
+        if "unused" not in self.traits:
+            self._drop_unread_tables()
         if "train" in self.traits:
             self._train(surfaces)
         self.blocks += [[line] for line in self.literals.declared]
@@ -140,11 +142,15 @@ class Maker:
         read = frozenset[str]().union(*(i.reads for i in made)) if made else frozenset[str]()
         self.values = [Item(line[0], i.handle, frozenset({line[0]})) for line, i in zip(lines, made, strict=True)]
         unread = [i for i in [*(f.item for f in self.shared), *self.values] if not i.reads & read]
+        if "unused" in self.traits:
+            unread = self.draw.some(unread, 1)
         last = self._sink(unread)
         if last is None or last.is_list or self.draw.chance(0.6):
             last = self.calls.call([last] if last else pool)
         if last.is_list:
             last = self.calls.encoded(last)
+        if "large" in self.traits:  # weights that are worth packing, and rounding
+            last = self.calls.linear(Item(f"mlp({last.text}, hidden: [256, 256])", last.handle, last.reads), 4)
         body = [f"{name} = {text}" for name, text in lines]
         self.draw.shuffle(body)
         name = self.names.fresh()

@@ -79,7 +79,7 @@ class Trial:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         checked = check(self.folder / MAIN)
-        if checked.report.diagnostics:
+        if checked.report:
             raise Failure("refused", "\n".join(render(d) for d in checked.report.diagnostics))
         self.compile_and_call(checked)
 
