@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,9 @@ def widened(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     wide = torchscript.hollow(model).double()
     for name in [*dict(wide.named_parameters()), *dict(wide.named_buffers())]:
         *parts, last = name.split(".")
-        part = wide.get_submodule(".".join(parts))
+        part: Any = wide
+        for step in parts:  # not as attributes: a part may have the name of one that all modules have
+            part = part._modules[step]
         given = widen(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
         if not type(part).__module__.startswith(torchscript.GENERATED):  # it may write to them
             given = given.clone()
