@@ -114,8 +114,6 @@ def test_wide_rows_are_compared_too(app: Cases) -> None:
 
 BAG = "seen : bag { rows: 5, dim: 2, length: 3 }"
 LISTS = st.sampled_from(["", BAG, "r : bag { rows: 90, dim: 2, length: 4, pooling: max }"])
-    ["", "seen : bag { rows: 5, dim: 2, length: 3 }", "r : sequence { rows: 90, dim: 2, length: 4 }"]
-)
 
 
 @settings(max_examples=12, deadline=None)
