@@ -16,8 +16,9 @@ from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.cpu import this_cpu
 from towerspec.emit import aoti, constants, torchscript, vocabularies
+from towerspec.emit.contents import Content, digest, read
 from towerspec.emit.folder import check_target, write
-from towerspec.emit.manifest import digest, manifest, surface_entry, surface_inputs
+from towerspec.emit.manifest import manifest, surface_entry, surface_inputs
 from towerspec.emit.names import class_name, method
 from towerspec.emit.python import Rendered, render_model, render_surface
 from towerspec.emit.reuse import Earlier, Keys
@@ -33,6 +34,7 @@ from towerspec.emit.verify import (
     verify_surface,
     verify_unified,
 )
+from towerspec.emit.wide import Wide
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes import check_names, optimise, slice_surface
@@ -109,14 +111,14 @@ class _Compile:
             self.unified = self._unified(file)
         self.weights = torchscript.tensors(self.unified)
         # The reference computes in float64: widened once, and not again for each call of each surface.
-        self.wide = {name: x.double() if x.is_floating_point() else x for name, x in self.weights.items()}
+        self.wide = Wide(graph, self.weights)
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
         self.keys = Keys(self.weights, _shown(options))
         self.cases = cache(self._cases)
         self.verify_unrounded = cache(self._verify_unrounded)
-        self.files: dict[str, bytes] = {"model.py": self.source.encode()}
+        self.files: dict[str, Content] = {"model.py": self.source.encode()}
 
-    def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, Content]]:
         """The manifest, and every other file's content by name."""
         if self.known:
             self.files[vocabularies.FILE] = (json.dumps(self.known, ensure_ascii=False) + "\n").encode()
@@ -144,7 +146,7 @@ class _Compile:
 
     def _weights_entry(self) -> dict[str, Any]:
         file = self.weights_file
-        source = f"sha256:{digest(file.read_bytes())}" if file else f"seed:{self.options.seed}"
+        source = f"sha256:{digest(read(file))}" if file else f"seed:{self.options.seed}"
         shapes = {name: list(tensor.shape) for name, tensor in sorted(self.weights.items())}
         return {"source": source, "parameters": shapes}
 
@@ -201,12 +203,12 @@ class _Compile:
 
     def _make(
         self, surface: str, rendered: Rendered, mine: Mapping[str, Tensor], verify: aoti.Verify
-    ) -> tuple[bytes, dict[str, Any]]:
+    ) -> tuple[Content, dict[str, Any]]:
         """The frozen file of a surface, verified, and what that found."""
         with self.watch.stage("TorchScript"):
             eager = _eager(surface, rendered, mine)
-            content = torchscript.to_bytes(torchscript.freeze(eager))
-            served = torchscript.from_bytes(content)  # what is verified is what the file holds
+            # What is verified is what the file holds.
+            content, served = torchscript.store(torchscript.freeze(eager), torchscript.size(eager))
         error = verify(eager, served)
         return content, {"calls": len(self.cases(surface)), "largest_difference": float(f"{error:.3g}")}
 
@@ -251,8 +253,8 @@ class _Compile:
             content = kept.content
         else:
             with self.watch.stage("TorchScript"):
-                scripted = torchscript.script(self.unified)
-                content = torchscript.to_bytes(scripted)
+                size = torchscript.size(self.unified)
+                content, scripted = torchscript.store(torchscript.script(self.unified), size)
         self.files["unified.pt"] = content
         methods = {surface: method(surface) for surface in self.graph.surfaces}
         return {"file": "unified.pt", "sha256": digest(content), "methods": methods, "key": key}, scripted

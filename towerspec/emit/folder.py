@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.emit.contents import Content
 
 
 def check_target(out: Path) -> None:
@@ -33,7 +34,7 @@ def _unwritable(out: Path, why: str) -> SpecError:
     )
 
 
-def write(out: Path, files: Mapping[str, bytes]) -> None:
+def write(out: Path, files: Mapping[str, Content]) -> None:
     """Writes all files beside the target, then puts the folder in its place at once."""
     out = out.resolve()
     try:

@@ -24,9 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
+from towerspec.emit.contents import LARGE, Content, read, room_for
 from towerspec.emit.names import path_of
 
 _LOADED = itertools.count()  # generated files, so far
+
+GENERATED = "towerspec_generated_"  # what the names of generated modules begin with
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def load_source(source: str, name: str) -> types.ModuleType:
     source = without_comments(source)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
-    module = types.ModuleType(f"towerspec_generated_{name}_{digest}_{next(_LOADED):09d}")
+    module = types.ModuleType(f"{GENERATED}{name}_{digest}_{next(_LOADED):09d}")
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module
@@ -82,16 +85,36 @@ def without_comments(source: str) -> str:
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Gives a generated module its parameters and buffers by path."""
+    """Gives a generated module its parameters and buffers by path: the tensors themselves where they are of its type.
+
+    A module from outside, which may write to its own, gets copies.
+    """
+    foreign = tuple(f"{name}." for name, part in model.named_modules() if not _is_generated(part))
     with torch.no_grad():
-        for name, target in tensors(model).items():
-            target.copy_(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
+        for name, target in [*model.named_parameters(), *model.named_buffers()]:
+            path = path_of(name)
+            given = weights[path] if path in weights else weights[path.removesuffix(".weight")]  # a packed one
+            target.data = given.detach().to(target.dtype, copy=name.startswith(foreign)).contiguous()
     return model
+
+
+def _is_generated(part: nn.Module) -> bool:
+    return type(part) is nn.ModuleList or type(part).__module__.startswith(GENERATED)
+
+
+def widened(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a generated module that computes in float64, with parameters and buffers by path."""
+    return fill(_hollow(model).double(), weights)
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     """A generated module's parameters and buffers by their paths in the spec."""
     return {path_of(name): x for name, x in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def size(model: nn.Module) -> int:
+    """How many bytes a module's parameters and buffers have."""
+    return sum(x.numel() * x.element_size() for x in [*model.parameters(), *model.buffers()])
 
 
 def script(model: nn.Module) -> torch.jit.ScriptModule:
@@ -151,6 +174,21 @@ def _renumbered(content: bytes) -> bytes:
             name, data = (mark.sub(lambda found: place[found[0]], count.sub(rb"\1", text)) for text in (name, data))
             archive.writestr(name.decode(), data)
     return made.getvalue()
+
+
+def store(scripted: torch.jit.ScriptModule, size: int) -> tuple[Content, torch.jit.ScriptModule]:
+    """The content of a module's file, and the module that it holds; `size` is how many bytes its weights have.
+
+    A large file is written to the system's temporary folder: in memory it would be there three times at once. Raises
+    `SpecError` (T608) where there is no room for it.
+    """
+    if size < LARGE:
+        content = to_bytes(scripted)
+        return content, from_bytes(content)
+    with quiet(), room_for(size) as folder:
+        path = folder / "archive.pt"  # PyTorch calls what is inside after the file, and in memory so
+        torch.jit.save(scripted, str(path))
+        return read(path), torch.jit.load(str(path), map_location="cpu")
 
 
 def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def verify_source(
     weights: Mapping[str, Tensor],
 ) -> None:
     """Checks a surface's source in float64. Raises `SpecError` (T606)."""
-    wide = torchscript.fill(copy.deepcopy(model).double().eval(), weights)
+    wide = torchscript.widened(model, weights)
     for case in cases:
         with torch.no_grad():
             exact = wide(*(_wide(x) for x in case.inputs.values()))
@@ -227,7 +226,7 @@ def verify_unified(
     weights: Mapping[str, Tensor],
 ) -> None:
     """Checks each surface's method of the unified model, and its `forward` on rows of all surfaces together."""
-    wide = copy.deepcopy(model).double().eval()
+    wide = torchscript.widened(model, weights)
     for surface, sliced in slices.items():
         for case in cases[surface]:
             with torch.no_grad():
