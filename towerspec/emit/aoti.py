@@ -17,7 +17,7 @@ from torch.fx.experimental import _config as symbolic
 
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit import torchscript
-from towerspec.emit.manifest import digest
+from towerspec.emit.contents import Content, digest
 from towerspec.emit.python import render_surface
 from towerspec.emit.reuse import Earlier
 from towerspec.emit.verify import Served
@@ -36,11 +36,11 @@ Verify = Callable[[nn.Module, Served], float]  # from the module of the code, an
 class Ahead:
     """A surface's exported program and its package, both as a file's content, and the largest difference found."""
 
-    program: bytes
-    package: bytes
+    program: Content
+    package: Content
     error: float
 
-    def files(self, surface: str) -> dict[str, bytes]:
+    def files(self, surface: str) -> dict[str, Content]:
         """The files of a build by name."""
         return {f"surfaces/{surface}.pt2": self.package, f"surfaces/{surface}.export.pt2": self.program}
 

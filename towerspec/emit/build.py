@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from towerspec.check import Checked
 from towerspec.cpu import this_cpu
 from towerspec.emit import aoti, constants, torchscript, vocabularies
+from towerspec.emit.contents import Content, digest, read
 from towerspec.emit.folder import check_target, write
-from towerspec.emit.manifest import digest, manifest, surface_entry
+from towerspec.emit.manifest import manifest, surface_entry
 from towerspec.emit.names import class_name, method
 from towerspec.emit.python import Rendered, render_model, render_surface
 from towerspec.emit.reuse import Earlier, Keys
 from towerspec.emit.rounding import MAX_ERROR, is_rounded, precision_entry
 from towerspec.emit.verify import Logged, Served, Verified, Verifier
+from towerspec.emit.wide import Wide
 from towerspec.ir.graph import Graph
 from towerspec.ir.verify import verify
 from towerspec.passes import check_names, optimise, slice_surface
@@ -103,14 +105,14 @@ class _Compile:
             self.unified = self._unified(file)
         self.weights = torchscript.tensors(self.unified)
         # The reference computes in float64: widened once, and not again for each call of each surface.
-        self.wide = {name: x.double() if x.is_floating_point() else x for name, x in self.weights.items()}
+        self.wide = Wide(graph, self.weights)
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
         samples = Logged(checked, options.samples, self.known) if options.samples and options.level >= 3 else None
         self.keys = Keys(self.weights, {**_shown(options), "verification": VERIFICATION, "samples": _digest(samples)})
         self.verifier = Verifier(model, graph, self.slices, self.wide, options, watch, samples)
-        self.files: dict[str, bytes] = {"model.py": self.source.encode()}
+        self.files: dict[str, Content] = {"model.py": self.source.encode()}
 
-    def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def run(self, progress: Progress) -> tuple[dict[str, Any], dict[str, Content]]:
         """The manifest, and every other file's content by name."""
         if self.known:
             self.files[vocabularies.FILE] = (json.dumps(self.known, ensure_ascii=False) + "\n").encode()
@@ -138,7 +140,7 @@ class _Compile:
 
     def _weights_entry(self) -> dict[str, Any]:
         file = self.weights_file
-        source = f"sha256:{digest(file.read_bytes())}" if file else f"seed:{self.options.seed}"
+        source = f"sha256:{digest(read(file))}" if file else f"seed:{self.options.seed}"
         shapes = {name: list(tensor.shape) for name, tensor in sorted(self.weights.items())}
         return {"source": source, "parameters": shapes}
 
@@ -193,12 +195,12 @@ class _Compile:
 
     def _make(
         self, surface: str, rendered: Rendered, mine: Mapping[str, Tensor], verify: Verify
-    ) -> tuple[bytes, Verified]:
+    ) -> tuple[Content, Verified]:
         """The frozen file of a surface, verified, and what that found."""
         with self.watch.stage("TorchScript"):
             eager = torchscript.instance(rendered.source, rendered.cls, surface, mine)
-            content = torchscript.to_bytes(torchscript.freeze(eager))
-            served = torchscript.from_bytes(content)  # what is verified is what the file holds
+            # What is verified is what the file holds.
+            content, served = torchscript.store(torchscript.freeze(eager), torchscript.size(eager))
         return content, verify(eager, served)
 
     # ---- all surfaces --------------------------------------------------------------------------
@@ -214,8 +216,8 @@ class _Compile:
             content = kept.content
         else:
             with self.watch.stage("TorchScript"):
-                scripted = torchscript.script(self.unified)
-                content = torchscript.to_bytes(scripted)
+                size = torchscript.size(self.unified)
+                content, scripted = torchscript.store(torchscript.script(self.unified), size)
         self.files["unified.pt"] = content
         methods = {surface: method(surface) for surface in self.graph.surfaces}
         return {"file": "unified.pt", "sha256": digest(content), "methods": methods, "key": key}, scripted

@@ -12,10 +12,13 @@ from towerspec.emit import reference
 from towerspec.emit.names import Names
 from towerspec.ir.cost import stored
 from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Init, Pack, Param
+from towerspec.ir.primitives import Cast, Codes, Init, Pack, Param, RowScale, ZeroRow
 from towerspec.ir.types import Level
 
 FOLDED = "folded"  # where a serving graph keeps them
+PIECE = 2**22  # numbers of a large table that are widened at a time
+BY_ROW = (Cast, Codes, RowScale)  # what treats each row of a table by itself
+_NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}
 _NOWHERE = reference.Rows(0, torch.zeros(0, dtype=torch.int64))
 
 
@@ -32,10 +35,10 @@ def fold(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, 
     for op in graph.ops:
         if op.type.level > Level.CONSTANT or isinstance(op.prim, Param):
             if isinstance(op.prim, Param):
-                values[op.id] = _wide(weights[op.prim.path])
+                values[op.id] = weights[op.prim.path]
             ops.append(op)
             continue
-        values[op.id] = reference.evaluate(op.prim, _NOWHERE, op, tuple(values[i] for i in op.inputs))
+        values[op.id] = _evaluated(op, tuple(values[i] for i in op.inputs))
         if op.id in wanted:
             path = _packed_path(graph, op) or f"{FOLDED}.{names.fresh(op.id)}"
             made[path] = values[op.id].contiguous()
@@ -51,6 +54,19 @@ def _packed_path(graph: Graph, op: Op) -> str | None:
         return None
     weight = graph.by_id[op.inputs[0]]
     return weight.prim.path if isinstance(weight.prim, Param) and graph.users[weight.id] == (op,) else None
+
+
+def _evaluated(op: Op, args: tuple[Tensor, ...]) -> Tensor:
+    """An op's value in float64; a large table's piece by piece, in no more bits than it needs."""
+    if isinstance(op.prim, ZeroRow):  # it moves numbers, and rounds none
+        return reference.evaluate(op.prim, _NOWHERE, op, args)
+    if not isinstance(op.prim, BY_ROW) or args[0].numel() <= PIECE:
+        return reference.evaluate(op.prim, _NOWHERE, op, tuple(map(_wide, args)))
+    made = torch.empty(op.type.shape, dtype=_NARROW.get(op.type.dtype, torch.float64))
+    rows = max(1, PIECE // args[0][0].numel())
+    for piece, *of in zip(made.split(rows), *(x.split(rows) for x in args), strict=True):
+        piece.copy_(reference.evaluate(op.prim, _NOWHERE, op, tuple(map(_wide, of))))
+    return made
 
 
 def _wide(x: Tensor) -> Tensor:

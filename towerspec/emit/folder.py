@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.emit.contents import Content
 
 
 def check_target(out: Path) -> None:
@@ -39,7 +40,7 @@ def _unwritable(out: Path, why: str) -> SpecError:
     )
 
 
-def write(out: Path, files: Mapping[str, bytes]) -> None:
+def write(out: Path, files: Mapping[str, Content]) -> None:
     """Writes all files beside the target, then puts the folder in its place at once.
 
     The files are on the disk before that, so that a crash of the machine, too, leaves one of the two builds whole.
@@ -61,7 +62,7 @@ def write(out: Path, files: Mapping[str, bytes]) -> None:
         raise _unwritable(out, error.strerror or str(error)) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: Content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(content)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from towerspec import __version__
-from towerspec.check.model import FeatureDef, Model
+from towerspec.check.model import Model
+from towerspec.emit.contents import Content, digest
 from towerspec.emit.python import COUNTS, takes_counts
 from towerspec.ir.cost import graph_cost
 from towerspec.ir.graph import Graph
@@ -17,20 +17,14 @@ FORMAT = 1
 _DTYPES = {"float": "float32", "int": "int64"}
 
 
-def digest(content: bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(content).hexdigest()
-
-
 def surface_inputs(model: Model, graph: Graph, vocabularies: Collection[str] = ()) -> list[dict[str, Any]]:
     """A surface's inputs in call order; the row axis is `R` or `N`.
 
     `vocabularies` are the paths of the tables whose raw ids the build maps at the boundary.
     """
-    by_name = _features(model, graph.surface)
     entries = []
-    for _, prim in graph.inputs:
-        feature = by_name[prim.feature]
+    for op, prim in graph.inputs:
+        feature = model.features[op.scope]
         entry: dict[str, Any] = {
             "name": prim.feature,
             "dtype": _DTYPES[prim.dtype],
@@ -54,10 +48,6 @@ def surface_inputs(model: Model, graph: Graph, vocabularies: Collection[str] = (
             {"name": COUNTS, "dtype": "int64", "shape": ["R"], "level": "request", "kind": "counts", "optional": True}
         )
     return entries
-
-
-def _features(model: Model, surface: str | None) -> dict[str, FeatureDef]:
-    return {f.name: f for f in model.features.values() if f.surface in (None, surface)}
 
 
 def surface_outputs(model: Model, graph: Graph, logits: bool) -> list[dict[str, Any]]:
@@ -87,7 +77,7 @@ def surface_entry(
     model: Model,
     graph: Graph,
     file: str,
-    content: bytes,
+    content: Content,
     source: bytes,
     logits: bool,
     vocabularies: Collection[str] = (),
@@ -114,7 +104,7 @@ def manifest(
     options: dict[str, Any],
     versions: dict[str, str],
     weights: dict[str, Any],
-    files: dict[str, bytes],
+    files: Mapping[str, Content],
     unified: dict[str, Any],
     surfaces: dict[str, Any],
 ) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def steps(
         if isinstance(op.prim, p.Input):
             made = _wide(inputs[op.prim.feature])
         elif isinstance(op.prim, p.Param):
-            made = _wide(params[op.prim.path])
+            x = params[op.prim.path]
+            made = x if op.id in graph.tables else _wide(x)  # a table's rows are widened as they are read
         else:
             made = evaluate(op.prim, rows, op, tuple(values[i] for i in op.inputs))
         yield op, made
@@ -156,7 +157,7 @@ def _(prim: p.Mask, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
 @evaluate.register
 def _(prim: p.Embed, rows: Rows, op: Op, args: tuple[Tensor, ...]) -> Tensor:
     ids, table = args
-    return table[ids.reshape(-1)].reshape(*ids.shape, table.shape[1])
+    return _wide(table[ids.reshape(-1)]).reshape(*ids.shape, table.shape[1])
 
 
 @evaluate.register

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from towerspec import __version__
-from towerspec.emit.manifest import digest
+from towerspec.emit.contents import Content, digest, read
 from towerspec.ir.graph import Graph
 from towerspec.ir.primitives import Opaque
 from towerspec.ir.printer import print_op
@@ -24,7 +23,7 @@ from towerspec.ir.printer import print_op
 class Kept:
     """A file of an earlier build, and what its manifest says of it."""
 
-    content: bytes
+    content: Content
     entry: Mapping[str, Any]
 
 
@@ -56,7 +55,7 @@ class Earlier:
         for word in inside:
             entry = entry.get(word, {})
         try:
-            content = (self.folder / entry["file"]).read_bytes()
+            content = read(self.folder / entry["file"])
         except (OSError, KeyError):
             return None
         return Kept(content, entry) if digest(content) == entry.get("sha256") else None
@@ -83,10 +82,14 @@ class Keys:
 
     def _digest(self, path: str) -> str:
         if path not in self._digests:
-            x = self._weights[path].contiguous()
-            content = ctypes.string_at(x.data_ptr(), x.numel() * x.element_size())
-            self._digests[path] = hashlib.sha256(content).hexdigest()
+            self._digests[path] = tensor_digest(self._weights[path])
         return self._digests[path]
+
+
+def tensor_digest(x: Tensor) -> str:
+    """SHA-256 of all of a tensor's bytes, in hex; they are read where they lie."""
+    flat = x.detach().contiguous().reshape(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy()).hexdigest()
 
 
 def _text(graph: Graph) -> str:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
+from towerspec.emit.contents import LARGE, Content, read, room_for
 from towerspec.emit.names import path_of
 
 GENERATED = "towerspec_generated"  # what the names of generated modules begin with
@@ -83,11 +84,26 @@ def without_comments(source: str) -> str:
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Gives a generated module its parameters and buffers by path."""
+    """Gives a generated module its parameters and buffers by path: the tensors themselves where they are of its type.
+
+    A module from outside, which may write to its own, gets copies.
+    """
+    foreign = tuple(f"{name}." for name, part in model.named_modules() if not _is_generated(part))
     with torch.no_grad():
-        for name, target in tensors(model).items():
-            target.copy_(weights[name] if name in weights else weights[name.removesuffix(".weight")])  # a packed one
+        for name, target in [*model.named_parameters(), *model.named_buffers()]:
+            path = path_of(name)
+            given = weights[path] if path in weights else weights[path.removesuffix(".weight")]  # a packed one
+            target.data = given.detach().to(target.dtype, copy=name.startswith(foreign)).contiguous()
     return model
+
+
+def _is_generated(part: nn.Module) -> bool:
+    return type(part) is nn.ModuleList or type(part).__module__.startswith(GENERATED)
+
+
+def widened(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a generated module that computes in float64, with parameters and buffers by path."""
+    return fill(hollow(model).double(), weights)
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -98,6 +114,11 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 def instance(source: str, cls: str, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
     """A generated class's module with its weights, for serving."""
     return fill(getattr(load_source(source, name), cls)(), weights).eval().requires_grad_(False)
+
+
+def size(model: nn.Module) -> int:
+    """How many bytes a module's parameters and buffers have."""
+    return sum(x.numel() * x.element_size() for x in [*model.parameters(), *model.buffers()])
 
 
 def script(model: nn.Module) -> torch.jit.ScriptModule:
@@ -157,6 +178,21 @@ def _renumbered(content: bytes) -> bytes:
             name, data = (mark.sub(lambda found: place[found[0]], count.sub(rb"\1", text)) for text in (name, data))
             archive.writestr(name.decode(), data)
     return made.getvalue()
+
+
+def store(scripted: torch.jit.ScriptModule, size: int) -> tuple[Content, torch.jit.ScriptModule]:
+    """The content of a module's file, and the module that it holds; `size` is how many bytes its weights have.
+
+    A large file is written to the system's temporary folder: in memory it would be there three times at once. Raises
+    `SpecError` (T608) where there is no room for it.
+    """
+    if size < LARGE:
+        content = to_bytes(scripted)
+        return content, from_bytes(content)
+    with quiet(), room_for(size) as folder:
+        path = folder / "archive.pt"  # PyTorch calls what is inside after the file, and in memory so
+        torch.jit.save(scripted, str(path))
+        return read(path), torch.jit.load(str(path), map_location="cpu")
 
 
 def to_bytes(scripted: torch.jit.ScriptModule) -> bytes:

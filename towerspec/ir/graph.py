@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from towerspec.diagnostics import Span
-from towerspec.ir.primitives import Input, Merge, Param, Primitive
+from towerspec.ir.primitives import Embed, Input, Merge, Param, Primitive
 from towerspec.ir.types import Level, Type
 
 
@@ -75,6 +75,15 @@ class Graph:
         for output in self.outputs:
             found[output.surface].append(output)
         return {surface: tuple(outputs) for surface, outputs in found.items()}
+
+    @functools.cached_property
+    def tables(self) -> frozenset[str]:
+        """The parameters from which nothing but rows is read, as ids."""
+        return frozenset(
+            op.id
+            for op, _ in self.params
+            if all(isinstance(user.prim, Embed) and user.inputs[0] != op.id for user in self.users[op.id])
+        )
 
     @property
     def params(self) -> tuple[tuple[Op, Param], ...]:

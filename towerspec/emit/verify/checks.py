@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from towerspec.diagnostics import SpecError
 from towerspec.emit import torchscript
-from towerspec.emit.names import path_of
 from towerspec.emit.verify.cases import Case, Cases
 from towerspec.emit.verify.culprit import Finding, culprit, mismatch, mixed_rows
 from towerspec.emit.verify.rounding import DOUBLE, SINGLE, Precision, differences
@@ -51,7 +50,7 @@ def verify_source(
     mixed = mixed_rows(sliced, cases.classes, plain)
     if mixed:
         raise SpecError(mixed)
-    wide = widened(model, weights)
+    wide = torchscript.widened(model, weights)
     found, _ = compare(sliced, lambda *inputs: wide(*map(widen, inputs)), cases.all, DOUBLE)
     if found:
         raise SpecError(culprit(sliced, optimised, found, weights, plain))
@@ -114,20 +113,3 @@ def results(
 def widen(x: Tensor) -> Tensor:
     """Numbers in float64."""
     return x.double() if x.is_floating_point() else x
-
-
-def widened(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The module in float64 with the weights themselves, and copies of them only where a module isn't generated."""
-    wide = torchscript.hollow(model).double()
-    for name in [*dict(wide.named_parameters()), *dict(wide.named_buffers())]:
-        *parts, last = name.split(".")
-        part = wide.get_submodule(".".join(parts))
-        path = path_of(name)
-        given = widen(weights[path] if path in weights else weights[path.removesuffix(".weight")])  # a packed one
-        if not type(part).__module__.startswith(torchscript.GENERATED):  # it may write to them
-            given = given.clone()
-        if last in part._parameters:
-            part._parameters[last] = nn.Parameter(given, requires_grad=False)
-        else:
-            part._buffers[last] = given
-    return wide

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from towerspec.diagnostics import SpecError
-from towerspec.emit import reference
+from towerspec.emit import reference, torchscript
 from towerspec.emit.names import method
 from towerspec.emit.verify.cases import Case, Cases
-from towerspec.emit.verify.checks import Served, compare, widen, widened
+from towerspec.emit.verify.checks import Served, compare, widen
 from towerspec.emit.verify.culprit import Finding, mismatch
 from towerspec.emit.verify.rounding import DOUBLE, SINGLE, Precision, differences
 from towerspec.ir.graph import Graph
@@ -38,7 +38,7 @@ def verify_unified(
 
     `weights` are the parameters by path. Raises `SpecError` (T606).
     """
-    wide = widened(model, weights)
+    wide = torchscript.widened(model, weights)
     few = {surface: cases[surface].classes.part(EVERY) for surface in slices}
     all_ = {surface: cases[surface].classes for surface in slices}
     for surface, sliced in slices.items():
