@@ -41,14 +41,15 @@ if len(sys.argv) > 2:
 
 
 def served(spec: Path) -> tuple[torch.jit.ScriptModule, list[torch.Tensor]]:
-    """The frozen graph of a spec's first surface, and inputs of one request."""
+    """The frozen graph of a spec's first surface, and inputs of one request, whose candidates need no count."""
     model, graph = check(spec).sound()
     optimised = optimise(graph, graph.surfaces[0])
     folded, weights = constants.fold(optimised, {p.path: torch.zeros(p.shape) for _, p in optimised.params})
     rendered = render_surface(folded, model.path)
     module = getattr(torchscript.load_source(rendered.source, "served"), rendered.cls)()
     frozen = torchscript.freeze(torchscript.fill(module, weights).eval().requires_grad_(False))
-    return frozen, list(sample(surface_inputs(model, optimised), (5,), 0).values())
+    entries = [entry for entry in surface_inputs(model, optimised) if not entry.get("optional")]
+    return frozen, list(sample(entries, (5,), 0).values())
 
 
 def nodes(block: torch._C.Block | torch._C.Graph) -> Iterator[torch._C.Node]:

@@ -31,9 +31,9 @@ class Part(nn.Module):
 
 def row_map(r: int, n: int, counts: Tensor | None, like: Tensor) -> Tensor:
     """The request that each of n candidates belongs to, from how many candidates each of r requests has."""
+    if r == 1 and (counts is None or (list(counts.shape) == [1] and int(counts) == n)):
+        return torch.zeros([n], dtype=torch.int64, device=like.device)
     if counts is None:
-        if r == 1:
-            return torch.zeros([n], dtype=torch.int64, device=like.device)
         if r != n:
             raise ValueError(f"{n} candidates for {r} requests: candidates_per_request is needed")
         return torch.arange(n, device=like.device)
