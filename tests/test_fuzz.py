@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Affine, Linear
 from towerspec.layers.base import CATEGORIES, kinds
 
+ROOT = Path(__file__).parent.parent
 SPECS, MUTANTS, KILLS, REQUESTS, BUILDS, CPP = range(8), range(100), range(3), range(400), range(60), range(400)
 
 
@@ -67,6 +71,24 @@ def test_the_generator_reaches_every_kind() -> None:
 
 def test_a_seed_is_one_spec() -> None:
     assert generate(11).files == generate(11).files != generate(12).files
+
+
+def test_kinds_of_other_packages_are_drawn_as_well() -> None:
+    """In a process of its own: the registry keeps what it has seen."""
+
+    def job(seed: int) -> Result:
+        sys.path.insert(0, str(ROOT / "examples" / "custom_layers"))
+        importlib.import_module("acme_layers.layers")
+        theirs = ("layer.gated_cross", "layer.periodic")
+        drawn: dict[int, Counter[str]] = {}
+        for seed in range(100):
+            generate(seed, coverage := Coverage())
+            drawn[seed] = coverage.counts
+        having = [next(seed for seed, counts in drawn.items() if counts[name]) for name in theirs]
+        found = failures([jobs.spec(seed) for seed in having])
+        return Result(seed, "; ".join(found) or "ok")
+
+    assert [r.kind for r in results(job, [0], 300.0)] == ["ok"]
 
 
 # ---- planted faults ------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ class _Surface:
             )
             return None
         try:
-            return fuse.fusion.lower(inner, inner.use(h), x)
+            return fuse.fusion.lower(inner, inner.use(h), x)  # type: ignore[arg-type]  # as its signature says
         except ShapeError as error:
             self.report.error(
                 "T305", _of(f"fusion `{fuse.fusion.kind}`", error), fuse.span, help=getattr(error, "help", None)

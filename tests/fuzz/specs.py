@@ -70,6 +70,7 @@ class Maker:
         self.shared: list[Declared] = []
         self.own: list[Declared] = []
         self.blocks: list[Block] = []
+        self.reads: dict[str, frozenset[str]] = {}  # of each value, the names that it is computed from
 
     def make(self) -> Spec:
         draw = self.draw
@@ -143,7 +144,8 @@ class Maker:
         self.values = [Item(line[0], i.handle, frozenset({line[0]})) for line, i in zip(lines, made, strict=True)]
         unread = [i for i in [*(f.item for f in self.shared), *self.values] if not i.reads & read]
         if "unused" in self.traits:
-            unread = self.draw.some(unread, 1)
+            anyones = [i for i in unread if self._on_every_surface(i)][:1]
+            unread = [i for i in unread if i in anyones or self.draw.chance(0.5)]
         last = self._sink(unread)
         if last is None or last.is_list or self.draw.chance(0.6):
             last = self.calls.call([last] if last else pool)
@@ -154,9 +156,19 @@ class Maker:
         body = [f"{name} = {text}" for name, text in lines]
         self.draw.shuffle(body)
         name = self.names.fresh()
-        self.last = last.named(name)
+        self.last, self.reads[name] = last.named(name), last.reads
         self.values.append(self.last)
         self.blocks.append(braced("trunk", [*body, f"{name} = {last.text}"]))
+
+    def _on_every_surface(self, item: Item) -> bool:
+        """Whether some feature that a value comes from is on all surfaces: without any, a surface has no input."""
+        everywhere = {f.name for f in self.shared if f.kind.on is None}
+        names, seen = set(item.reads), set[str]()
+        while names - seen:
+            name = (names - seen).pop()
+            seen.add(name)
+            names |= self.reads.get(name, frozenset())
+        return bool(seen & everywhere)
 
     def _line(self, pool: list[Item], made: list[Item]) -> tuple[str, str]:
         """Adds a line to a pool: its name and its text."""
@@ -165,6 +177,7 @@ class Maker:
             item = self.draw.choice(pool)
         name = self.names.fresh()
         made.append(item)
+        self.reads[name] = item.reads
         pool.append(item.named(name))
         return name, item.text
 
@@ -230,7 +243,7 @@ class Maker:
         return own
 
     def _tower(self, group: Sequence[str], own: Own, first: bool) -> Block:
-        vectors = [i for i in self.values if not i.is_list]
+        vectors = [i for i in self.values if not i.is_list and self._on_every_surface(i)]
         start = self.draw.choice(vectors) if "from" in self.traits and not first else self.last
         has = [f for f in self.shared if f.has(group[0])]
         pool = [*(f.item for f in self.shared), *self.values, *own.items, *(f.item for f in own.features)]

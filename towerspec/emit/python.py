@@ -400,8 +400,9 @@ def _render(
     }
     template = _environment().get_template("module.py.j2")
     words = _words(template.render(context))
-    context["helpers"] = _used_helpers(words, helping)
-    words = words.union(*map(_words, context["helpers"]))
+    helpers_used = _used_helpers(words, helping)
+    words = words.union(*map(_words, helpers_used))
+    context["helpers"] = helpers_used
     context["standard_imports"] = [f"import {w}" for w in ("hashlib", "math") if w in words]
     context["functional"] = "F" in words
     return wrap_source(template.render(context))

@@ -89,7 +89,7 @@ class Keys:
 def tensor_digest(x: Tensor) -> str:
     """SHA-256 of all of a tensor's bytes, in hex; they are read where they lie."""
     flat = x.detach().contiguous().reshape(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 
 
 def _text(graph: Graph) -> str:

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,8 +144,9 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     alone = script(model)
     with quiet():
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
-        while any(alone.graph.findAllNodes(kind) for kind in ("prim::CallMethod", "prim::CallFunction")):
-            torch._C._jit_pass_inline(alone.graph)  # one call deep
+        graph: Any = alone.graph
+        while any(graph.findAllNodes(kind) for kind in ("prim::CallMethod", "prim::CallFunction")):
+            torch._C._jit_pass_inline(graph)  # one call deep
         # Its own folding changes the weight of a linear before a batch norm, whoever else reads that linear.
         frozen = torch.jit.freeze(alone, preserved_attrs=packed, optimize_numerics=False)
         # Freezing leaves now and then what could be worked out, by the order of addresses in memory; this finishes it.

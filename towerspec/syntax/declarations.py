@@ -96,5 +96,6 @@ def defined(node: object) -> Iterator[tree.Name]:
     elif isinstance(node, tree.Node):
         if isinstance(node, (tree.Assign, tree.Feature, tree.Param, tree.Table, tree.Surface)):
             yield node.name
-        for name in parts_of(type(node)):
+        kind: Any = type(node)
+        for name in parts_of(kind):
             yield from defined(getattr(node, name))

@@ -57,8 +57,9 @@ class _Expander:
         return nodes if all(new is old for new, old in zip(made, nodes, strict=True)) else made
 
     def _parts(self, node: tree.Node, values: Mapping[str, Value]) -> tree.Node:
-        changed = {}
-        for name in parts_of(type(node)):
+        changed: dict[str, Any] = {}
+        kind: Any = type(node)
+        for name in parts_of(kind):
             old = getattr(node, name)
             if isinstance(old, (tree.Node, tuple)) and not isinstance(old, (tree.Name, tree.Literal)):
                 new = self.rewrite(old, values)
