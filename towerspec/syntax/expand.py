@@ -57,7 +57,7 @@ class _Expander:
         return nodes if all(new is old for new, old in zip(made, nodes, strict=True)) else made
 
     def _parts(self, node: tree.Node, values: Mapping[str, Value]) -> tree.Node:
-        changed = {}
+        changed: dict[str, Any] = {}
         for name in parts_of(type(node)):
             old = getattr(node, name)
             if isinstance(old, (tree.Node, tuple)) and not isinstance(old, (tree.Name, tree.Literal)):
