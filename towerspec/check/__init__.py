@@ -11,6 +11,7 @@ from towerspec.check.build import build_model
 from towerspec.check.hidden import check_hidden
 from towerspec.check.model import Model
 from towerspec.check.parts import check_freeze
+from towerspec.check.topology import all_nodes
 from towerspec.check.unused import unused, without_unused
 from towerspec.diagnostics import MOST, Report, ReportFull, Span
 from towerspec.ir.graph import Graph
@@ -72,8 +73,10 @@ def _check(read: Callable[[Report], tree.Spec], watch: Watch, strict: bool) -> C
             report.extend(unused(found[0], spec.span.source, strict)[:MOST])
     if report or found is None:
         return Checked(None, None, report)
-    model, graph = found
-    return Checked(without_unused(model), graph, report)
+    model = without_unused(found[0])
+    # A dead value's operands may have been lowered with it, before their time.
+    dead = sum(1 for _ in all_nodes(found[0])) > sum(1 for _ in all_nodes(model))
+    return Checked(model, lower(model, report) if dead else found[1], report)
 
 
 def _model(spec: tree.Spec, report: Report, watch: Watch) -> tuple[Model, Graph] | None:

@@ -37,7 +37,7 @@ class ArmLabels:
         values = (kind.values or ()) if isinstance(kind, Category) else ()
         self.values = [str(value) for value in values]
         # A label means the value of its own kind; where there is none, `1` and `"1"` are the same.
-        self._ids.update((value, i) for i, value in enumerate(self.values))
+        self._ids.update((text, i) for i, text in enumerate(self.values))
         self._ids.update((value, i) for i, value in enumerate(values))
 
     def add(self, arm: tree.Arm) -> tuple[int, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -83,10 +82,14 @@ def _shadows(items: Sequence[tree.Item], consts: dict[str, tree.Const], report: 
             )
 
 
-@functools.cache
+_PARTS: dict[type[tree.Node], tuple[str, ...]] = {}
+
+
 def parts_of(cls: type[tree.Node]) -> tuple[str, ...]:
     """The fields of a kind of node that may hold nodes."""
-    return tuple(f.name for f in fields(cls) if f.name != "span")
+    if cls not in _PARTS:
+        _PARTS[cls] = tuple(f.name for f in fields(cls) if f.name != "span")
+    return _PARTS[cls]
 
 
 def defined(node: object) -> Iterator[tree.Name]:

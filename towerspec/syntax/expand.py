@@ -58,8 +58,7 @@ class _Expander:
 
     def _parts(self, node: tree.Node, values: Mapping[str, Value]) -> tree.Node:
         changed: dict[str, Any] = {}
-        kind: Any = type(node)
-        for name in parts_of(kind):
+        for name in parts_of(type(node)):
             old = getattr(node, name)
             if isinstance(old, (tree.Node, tuple)) and not isinstance(old, (tree.Name, tree.Literal)):
                 new = self.rewrite(old, values)
