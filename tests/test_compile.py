@@ -209,7 +209,7 @@ def test_inputs_are_checked_by_name_type_shape_and_rows(quick: Path) -> None:
     changes: dict[str, dict[str, Any]] = {
         "T702": {k: v for k, v in good.items() if k != "item"},
         "T703": {**good, "itm": good["item"]},
-        "T704": {**good, "item": good["item"].float()},
+        "T704": {**good, "item": good["item"].float() + 0.5},
         "T705": {**good, "item": good["item"][:, None]},
         "T706": {**good, "item": good["item"][:2]},
     }

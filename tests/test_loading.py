@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import towerspec
 from tests.fuzz.documents import spoil
@@ -26,6 +27,7 @@ from towerspec.check import check
 from towerspec.diagnostics import SpecError
 from towerspec.emit.build import Options, compile_spec
 from towerspec.emit.folder import write
+from towerspec.train.module import build_module
 
 SPEC = """model small
 request { country : category { values: [de, fr], dim: 4 }   recent : sequence { rows: 20, dim: 4, length: 3 } }
@@ -216,6 +218,36 @@ def test_a_file_that_is_no_torchscript(build: Path) -> None:
     (build / "surfaces" / "home.pt").write_bytes(b"PK broken")
     change(build, sha256=sha256(b"PK broken").hexdigest())
     assert "`surfaces/home.pt` can't be loaded: PytorchStreamReader failed" in refused(build)
+
+
+def with_vocabulary(folder: Path) -> Path:
+    """A build with a table's ids beside it."""
+    (folder / "ids.tower").write_text(
+        "model m\ntable users { rows: 4, dim: 4, ids: fitted }\ncandidate { user : category { table: users } }\n"
+        "trunk { x = mlp(user, hidden: [4]) }\nsurface home { tower { head click : binary } }"
+    )
+    checked = check(folder / "ids.tower")
+    save_file({k: v.clone() for k, v in build_module(checked).state_dict().items()}, folder / "w.safetensors")
+    (folder / "vocabularies.json").write_text('{"tables.users": ["anna", "bela", 7]}')
+    compile_spec(checked, folder / "build", Options(weights=folder / "w.safetensors"))
+    return folder / "build"
+
+
+def test_a_vocabulary_is_the_builds_own(tmp_path: Path) -> None:
+    build = with_vocabulary(tmp_path)
+    path, bundle = build / "vocabularies.json", towerspec.load(build)
+    path.write_bytes(path.read_bytes().replace(b"anna", b"bela"))
+    assert "`vocabularies.json` is not the file that the manifest names" in refused(build)
+    path.unlink()
+    assert "`vocabularies.json` can't be read" in refused(build)
+    with pytest.raises(SpecError, match="is not the file"):  # written over in place, which no compile does
+        bundle.surfaces["home"]
+    document = json.loads((build / "manifest.json").read_text())
+    for content in (b"{", b"{}", b"[]", b'{"tables.users": 3}', b"[" * 100_000):
+        path.write_bytes(content)
+        document["files"]["vocabularies.json"] = sha256(content).hexdigest()
+        (build / "manifest.json").write_text(json.dumps(document))
+        refused(build)
 
 
 def test_what_is_no_manifest(build: Path) -> None:

@@ -53,7 +53,7 @@ PLAIN = [f"plain{i}" for i in range(COUNT)]
 GENERATED = {
     *("_part_0", "part_0", "part_1", "click_logit", "layer_0", "concat", "linear", "folded", "home_tower", "Packed"),
     *("tables", "trunk", "surfaces", "features", "heads", "SURFACES", "REQUEST", "Part", "layers", "fuse_x"),
-    *("calibrate", "weight", "bias", "tower", "children", "type", "half", "class"),
+    *("calibrate", "weight", "bias", "tower", "children", "type", "half", "class", "annotate", "List", "Dict", "aten"),
 }
 TAKEN = sorted(
     {

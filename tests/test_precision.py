@@ -109,6 +109,7 @@ def test_the_manifest_says_what_is_rounded_and_how_far_that_goes(build: Path, pl
         "tables": {"float16": 1, "float32": 1, "int8": 1},  # the items', the brands', the users'
         "largest_difference": said["verified"]["largest_difference"],
         "max_error": BOUND,
+        "errors": said["precision"]["errors"],
     }
     assert 0 < said["precision"]["largest_difference"] < BOUND
     options = json.loads((build / "manifest.json").read_text())["options"]

@@ -46,6 +46,12 @@ from towerspec.watch import Watch
     help="Of -O3: how far a prediction may be from the float64 reference's; beyond it the compile refuses.",
 )
 @click.option(
+    "--samples",
+    type=click.Path(path_type=Path),
+    metavar="LOG",
+    help="Of -O3: a log of your own, Parquet or CSV, on whose rows that is measured instead of on generated ones.",
+)
+@click.option(
     "--weights",
     type=click.Path(path_type=Path),
     help="A run's folder, or parameters as safetensors. Without it, the seed makes them.",
@@ -76,6 +82,7 @@ def compile_(
     level: int,
     cpu: str | None,
     max_error: float,
+    samples: Path | None,
     weights: Path | None,
     seed: int,
     surfaces: tuple[str, ...],
@@ -100,11 +107,15 @@ def compile_(
         return
     if out is None:
         raise click.UsageError("Missing option '-o'.")
+    if samples is not None:
+        if level < 3:
+            raise click.UsageError("'--samples' is of -O3, which measures on them what fewer bits cost.")
+        from towerspec.train.commands_data import needs
+
+        needs("pyarrow")
     with watch.stage("start"):
         from towerspec.emit.build import Options, compile_spec
-    options = Options(
-        level, weights, seed, surfaces, without, logits, fresh, targets, cpu=cpu or "", max_error=max_error
-    )
+    options = Options(level, weights, seed, surfaces, without, logits, fresh, targets, cpu or "", max_error, samples)
     count = len(surfaces or checked.model.surfaces) + 2 if checked.model else 1
     with click.progressbar(
         length=count,
@@ -138,8 +149,25 @@ def _summary(document: dict[str, Any], out: Path) -> str:
     ]
     verified = [x for s in surfaces.values() for x in (s["verified"], s["targets"].get("aoti", {}))]
     worst = max(x.get("largest_difference", 0.0) for x in verified)
-    said = [table(header, rows), *_precision(document)]
+    said = [table(header, rows), *_precision(document), *_unreached(document)]
     return "\n".join([*said, f"wrote {out}: each graph equals the float64 reference within {worst:.1g}"])
+
+
+def _unreached(document: dict[str, Any]) -> list[str]:
+    """What the compile's calls did not reach, in a line for each surface."""
+    found = {name: s["verified"]["not_reached"] for name, s in document["surfaces"].items()}
+    return [f"not verified in {name}, as no call reached it: {'; '.join(said)}" for name, said in found.items() if said]
+
+
+def _errors(document: dict[str, Any]) -> list[str]:
+    """At -O3, how far each head is from the reference in each leaf."""
+    header = ["surface", "leaf", "head", "numbers", "rows", "p50", "p99", "max"]
+    rows = [
+        [name, e.get("leaf", "-"), e["head"], e["numbers"], f"{e['rows']:,}", *(f"{e[q]:.2g}" for q in header[-3:])]
+        for name, s in document["surfaces"].items()
+        for e in s.get("precision", {}).get("errors", [])
+    ]
+    return ["how far predictions are from the float64 reference's:", table(header, rows)] if rows else []
 
 
 def _precision(document: dict[str, Any]) -> list[str]:
@@ -155,7 +183,8 @@ def _precision(document: dict[str, Any]) -> list[str]:
     note = "" if len(counts["linears"]) > 1 else "; no linear is large enough for fewer bits to pay"
     if said[0]["cpu"] == "any":
         note = "; linears stay in float32 where a CPU has neither AMX nor VNNI"
-    return [f"for a CPU with {said[0]['cpu']}: {'; '.join(shown)}{note}".replace("a CPU with any", "any CPU")]
+    line = f"for a CPU with {said[0]['cpu']}: {'; '.join(shown)}{note}".replace("a CPU with any", "any CPU")
+    return [line, *_errors(document)]
 
 
 def _timings(seconds: dict[str, float]) -> str:

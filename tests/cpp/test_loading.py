@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import built
 from tests.fuzz.documents import spoil
-from tests.test_loading import UNREAD, Replacing, builds, contents  # noqa: F401
+from tests.test_loading import UNREAD, Replacing, builds, contents, with_vocabulary  # noqa: F401
 from towerspec.emit.folder import write
 
 HERE = Path(__file__).parent
@@ -103,6 +103,19 @@ def test_every_flipped_byte_is_found(read: Reader, build: Path) -> None:
         spoilt[random.randrange(len(content))] ^= 1 << random.randrange(8)
         path.write_bytes(spoilt)
         assert "`surfaces/home.pt` is not the file that the manifest names" in read(f"load {build}")
+
+
+def test_a_vocabulary_is_the_builds_own(read: Reader, tmp_path: Path) -> None:
+    build = with_vocabulary(tmp_path)
+    path, document = build / "vocabularies.json", json.loads((build / "manifest.json").read_text())
+    assert "error" not in read(f"load {build}")
+    path.write_bytes(path.read_bytes().replace(b"anna", b"bela"))
+    assert "`vocabularies.json` is not the file that the manifest names" in read(f"load {build}")
+    for content in (b"{", b"{}", b"[]", b"[" * 100_000):
+        path.write_bytes(content)
+        document["files"]["vocabularies.json"] = sha256(content).hexdigest()
+        (build / "manifest.json").write_text(json.dumps(document))
+        assert read(f"load {build}").startswith("error[T701]")
 
 
 @pytest.mark.parametrize("end", ["replaced", "deleted", "cut short"])

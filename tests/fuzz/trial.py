@@ -25,8 +25,8 @@ from towerspec.diagnostics import SpecError, render
 from towerspec.emit import constants, torchscript
 from towerspec.emit.build import Options, compile_spec
 from towerspec.emit.manifest import surface_inputs
-from towerspec.emit.names import method, path_of
 from towerspec.emit.python import render_surface
+from towerspec.emit.torchscript import fill
 from towerspec.emit.vocabularies import fitted_tables
 from towerspec.ir.primitives import Input
 from towerspec.passes import PIPELINE, optimise, slice_surface, stages
@@ -94,6 +94,7 @@ class Trial:
         self.oracle = Oracle(self.graph, self.weights, list(everyone.values()))
         self._compile(checked, surfaces)
         bundle = towerspec.load(self.folder / "build")
+        self.methods = bundle.manifest["unified"]["methods"]
         self.unified, self.looked_at = bundle.unified(), self.draw.choice(list(bundle.surfaces))
         rows: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
         for surface in bundle.surfaces:
@@ -160,7 +161,7 @@ class Trial:
             heads = surface.outputs
             answers = {
                 "served": surface(call.inputs),
-                "unified": dict(zip(heads, getattr(self.unified, method(name))(*tensors), strict=False)),
+                "unified": dict(zip(heads, getattr(self.unified, self.methods[name])(*tensors), strict=False)),
             }
             if scripted is not None:
                 answers["the file"] = dict(zip(heads, scripted(*tensors), strict=True))
@@ -251,9 +252,7 @@ class Trial:
             return
         made = runpy.run_path(str(self.folder / "build" / "model.py"), run_name="generated")
         cls = next(c for c in made.values() if isinstance(c, type) and hasattr(c, "SURFACES"))
-        model = cls().double().eval()
-        weights = {name: self.weights[path_of(name)] for name in model.state_dict()}
-        model.load_state_dict({k: x.double() if x.is_floating_point() else x for k, x in weights.items()})
+        model = fill(cls().double().eval(), self.weights)
         rows = self.draw.sample(list(rows), len(rows))
         features = {
             name: torch.cat([mine[name] if name in mine else self.oracle.filler(entry) for _, mine, _ in rows])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -15,13 +13,12 @@ from torch import Tensor, nn
 from towerspec.check import check
 from towerspec.emit import constants, torchscript
 from towerspec.emit.build import Options
-from towerspec.emit.python import render_model, render_surface
 from towerspec.emit.names import class_name
-from towerspec.emit.verify import DOUBLE, Verifier, compare
+from towerspec.emit.python import render_model, render_surface
+from towerspec.emit.verify import DOUBLE, Served, Verifier, compare
 from towerspec.emit.verify.checks import widen, widened
-from towerspec.ir.graph import Graph, Op
-from towerspec.ir.primitives import Input, Merge
-from towerspec.ir.types import Level
+from towerspec.ir.graph import Op
+from towerspec.ir.primitives import Input
 from towerspec.passes import optimise, slice_surface
 from towerspec.watch import Watch
 
@@ -40,18 +37,20 @@ def fault_of(op: Op) -> Fault:
 class Planted:
     """A surface's generated code with a place for a fault behind each op, and the verifier that compares it."""
 
-    def __init__(self, spec: Path, surface: str, level: int = 2) -> None:
+    def __init__(
+        self, spec: Path, surface: str, level: int = 2, without: Sequence[str] = (), logits: bool = False
+    ) -> None:
         self.verifier, self.surface = verifier(spec), surface
         self.sliced = self.verifier.slices[surface]
-        optimised = optimise(self.verifier.graph, surface, level)
+        optimised = optimise(self.verifier.graph, surface, level, without, logits)
         self.folded, self.mine = constants.fold(optimised, self.verifier.weights)
-        rendered = render_surface(self.folded, str(spec))
+        rendered = render_surface(self.folded, str(spec), logits)
         self.placed: set[str] = set()
         source = self._with_places(rendered.source, rendered.variables)
         module = torchscript.load_source(source, surface)
         module.__dict__["_planted"] = self._planted
         self.module: nn.Module = getattr(module, rendered.cls)().eval()
-        self.active: str | None = None
+        self.active: tuple[str, Fault] | None = None
 
     def _with_places(self, source: str, variables: dict[str, dict[str, str]]) -> str:
         tree = ast.parse(source)
@@ -68,30 +67,40 @@ class Planted:
         return ast.unparse(ast.fix_missing_locations(tree))
 
     def _planted(self, id_: str, x: Tensor) -> Tensor:
-        return fault_of(self.folded.by_id[id_])(x) if id_ == self.active else x
+        return self.active[1](x) if self.active and id_ == self.active[0] else x
 
     @property
     def ops(self) -> list[Op]:
-        """The ops behind which there is a place, and the parameters."""
+        """The ops behind which there is a place."""
         return [op for op in self.folded.ops if op.id in self.placed]
 
     @cached_property
     def _wide(self) -> nn.Module:
         return widened(self.module, self.mine)
 
-    def refuses(self, op: Op) -> bool:
+    def refuses(self, op: Op, fault: Fault | None = None) -> bool:
         """Whether the verifier notices a fault in what an op makes."""
-        self.active = op.id
+        self.active = (op.id, fault or fault_of(op))
         try:
-            return self._differs(self._wide)
+            return self.differs()
         finally:
             self.active = None
 
     def refuses_weights(self, path: str, change: Fault) -> bool:
         """Whether it notices other numbers in a parameter."""
-        return self._differs(widened(self.module, {**self.mine, path: change(self.mine[path].clone())}))
+        return self.differs(widened(self.module, {**self.mine, path: change(self.mine[path].clone())}))
 
-    def _differs(self, wide: nn.Module) -> bool:
+    def narrow(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """The code in float32, with its weights or others, as a file has it."""
+        return torchscript.fill(type(self.module)().eval().requires_grad_(False), weights or self.mine)
+
+    def verify(self, eager: nn.Module, served: Served, weights: Mapping[str, Tensor] | None = None) -> None:
+        """What a compile does with a surface's module and a file of it."""
+        self.verifier.surface(self.surface, self.folded, weights or self.mine, False, eager, served)
+
+    def differs(self, wide: nn.Module | None = None) -> bool:
+        """Whether the code, with its weights or others, is not what the spec says."""
+        wide = self._wide if wide is None else wide
         try:
             found, _ = compare(
                 self.sliced,
@@ -110,15 +119,16 @@ def _assigned(statement: ast.stmt) -> set[str]:
     return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
 
 
-def verifier(spec: Path, options: Options = Options()) -> Verifier:
-    """A spec's verifier, with the parameters that its seed makes."""
+@cache
+def verifier(spec: Path) -> Verifier:
+    """A spec's verifier, with parameters that training might have left."""
     model, graph = check(spec).sound()
     slices = {surface: slice_surface(graph, surface) for surface in graph.surfaces}
     source = render_model(graph, slices, model.path)
-    unified = getattr(torchscript.load_source(source, "model"), class_name(graph.model))(seed=options.seed)
+    unified = getattr(torchscript.load_source(source, "model"), class_name(graph.model))(seed=0)
     tensors = {**dict(unified.named_parameters()), **dict(unified.named_buffers())}
     wide = {name: lived_in(name, widen(x.detach())) for name, x in tensors.items()}
-    return Verifier(model, graph, slices, wide, options, Watch())
+    return Verifier(model, graph, slices, wide, Options(), Watch())
 
 
 def lived_in(path: str, x: Tensor) -> Tensor:

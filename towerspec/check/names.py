@@ -110,7 +110,8 @@ def unknown(
 ) -> None:
     """Reports a name that means nothing here, with what would."""
     known = sorted(set(known))
-    notes = [f"{plural or what + 's'} are {listing(known)}"] if known else []
+    plural = plural or f"{what}s"
+    notes = [f"{plural} are {listing(known)}" if known else f"there are no {plural} here"]
     report.error(code, f"unknown {what} `{name}`", span, f"not a {what}", notes=notes, help=did_you_mean(name, known))
 
 

@@ -27,13 +27,15 @@ HELPERS = frozenset(name for name in vars(helpers) if not name.startswith("__"))
 LOCALS = frozenset({"asked", "asking", "features", "n", "out", "r", "request", "rows", "self", "surface", COUNTS})
 FX = frozenset({"device", "fx_pytree", "inf", "nan", "NoneType", "pytree"})  # torch.fx's code has them for its own
 WORDS = frozenset({*keyword.kwlist, *dir(builtins)})
-RESERVED = IMPORTED | HELPERS | LOCALS | FX | WORDS
+# TorchScript writes these into its files, beside variables that it names after attributes and arguments.
+SCRIPT = frozenset({"CONSTANTS", "NoneType", "annotate", "ops", "torch", "unchecked_cast", "uninitialized"})
+RESERVED = IMPORTED | HELPERS | LOCALS | FX | WORDS | SCRIPT
 
-# As attributes of a generated part; the last two are words of TorchScript's own.
-_TAKEN = frozenset({*keyword.kwlist, *dir(nn.Module()), *dir(nn.ModuleList()), "Ellipsis", "NoneType"})
+_MODULE = frozenset({*keyword.kwlist, *dir(nn.Module()), *dir(nn.ModuleList())})
+_TAKEN = _MODULE | WORDS | SCRIPT  # as attributes of a generated part
 # As methods of the unified model: it has parts and constants, and as TorchScript it has more attributes.
 _ROOT = frozenset({"features", "heads", "surfaces", "tables", "trunk", "SURFACES", "REQUEST"})
-_METHODS = _TAKEN | _ROOT | frozenset(dir(torch.jit.ScriptModule))
+_METHODS = _MODULE | _ROOT | frozenset(dir(torch.jit.ScriptModule))
 
 
 def attribute(step: str) -> str:

@@ -100,8 +100,8 @@ def _inner(item: str, indent: str) -> list[str]:
 
 def _targets(head: str, indent: str) -> list[str]:
     """`a, b, c = f(` with its names in brackets of their own where they alone are too long."""
-    names, equals, call = head.partition(" = ")
-    if len(indent + head) <= WIDTH or not equals or "(" in names:
+    names, _, call = head.partition(" = ")
+    if len(indent + head) <= WIDTH or not re.fullmatch(r"\w+(, \w+)+", names):
         return [indent + head]
     return [f"{indent}(", *(f"{indent}    {name}," for name in names.split(", ")), f"{indent}) = {call}"]
 

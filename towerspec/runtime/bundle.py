@@ -55,7 +55,7 @@ class Surface:
         return [o["name"] for o in self.entry["outputs"]]
 
     def __call__(self, inputs: Mapping[str, Any], strict: bool = False) -> dict[str, Any]:
-        """The predictions by head: `[N]`, or `[N, classes]`, one row a candidate, calibrated.
+        """The predictions by head: `[N]`, or `[N, classes]`, one row a candidate, calibrated; contiguous, and yours.
 
         `inputs` are tensors, NumPy arrays or lists by name; the results are arrays where no tensor came in (and NumPy
         is installed). A head that the request's branch arm doesn't have is NaN.
@@ -145,7 +145,7 @@ class Surfaces(Mapping[str, Surface]):
             raise self._no_build(f"a surface of it has no target `{self._target}`")
         file, cpu = made["file"], made["cpu"]
         content = self._files.read(file, made["sha256"])
-        if torch.device(self._device).type != "cpu":
+        if str(self._device).split(":")[0] != "cpu":
             raise self._no_build(f"`{file}` was compiled for the CPU, not for `{self._device}`", "leave `target` out")
         if not runs_here(cpu):
             here = torch.backends.cpu.get_cpu_capability()

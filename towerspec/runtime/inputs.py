@@ -120,12 +120,12 @@ class Boundary:
                 f"{r} requests have {n} candidates, and nothing says which belong to which",
                 help=f"give `{COUNTS}`, the number of candidates of each request",
             )
-        wrong = (counts < 0) | (counts > n)  # before they are added up, which may wrap around
-        if bool(wrong.any()):
-            row = int(wrong.nonzero()[0, 0])
-            raise self._fail("T706", f"`{COUNTS}` holds {int(counts[row])} in row {row}, and there are {n} candidates")
-        if int(counts.sum()) != n:
-            raise self._fail("T706", f"`{COUNTS}` adds up to {int(counts.sum())}, and there are {n} candidates")
+        held = counts.tolist()  # Python's numbers, whose sum doesn't wrap around
+        for row, count in enumerate(held):
+            if not 0 <= count <= n:
+                raise self._fail("T706", f"`{COUNTS}` holds {count} in row {row}, and there are {n} candidates")
+        if sum(held) != n:
+            raise self._fail("T706", f"`{COUNTS}` adds up to {sum(held)}, and there are {n} candidates")
 
     def _check_values(self, input: Input, x: Tensor) -> None:
         if not input.whole:

@@ -58,8 +58,7 @@ def _held(value: Any) -> Tensor | list[Any]:
         return list(value.tolist())
     if hasattr(value, "__array__"):
         gaps = _gaps(value)
-        kept = str(getattr(value, "dtype", getattr(value, "type", ""))).lower()
-        if gaps is False or kept.startswith(("float", "double", "halffloat")):  # a gap among floats is NaN
+        if gaps is False or _is_floating(value):  # a gap among floats is NaN
             array = value.__array__()
             if array.dtype.kind in "iufb":
                 return _from_numpy(array)
@@ -78,6 +77,11 @@ def _gaps(value: Any) -> Any:
         return gaps if gaps.any() else False
     nulls = getattr(value, "null_count", 0)
     return bool(nulls() if callable(nulls) else nulls)
+
+
+def _is_floating(value: Any) -> bool:
+    named = str(getattr(value, "dtype", None) or getattr(value, "type", "")).lower()
+    return named.startswith(("float", "double", "halffloat"))
 
 
 def _items(value: Any, gaps: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ class _Expander:
     open: dict[str, Span] = field(default_factory=dict)  # the templates being expanded and their calls, outermost first
     made: int = 0  # parts so far
     added: int = 0  # those of them that constants and templates add to the text's own
+    inputs: dict[str, set[str]] = field(default_factory=dict)  # of templates: the parameters that stand for values
     level: int = 0  # how many lists and calls, expanded ones included, are around this part
     deepest: int = 0  # the deepest level since a measure began
 
@@ -110,12 +111,43 @@ class _Expander:
         for param in template.params:
             if param.default is not None and param.name.text not in given:
                 given[param.name.text] = self._measured(param.default, {})
-        inputs = _inputs(template)
-        bindings = [(name, given.pop(name.text).expr) for name in needed if name.text in inputs]
         self.open[template.name.text] = call.kind.span
+        inputs = self._inputs(template)
+        bindings = [(name, given.pop(name.text).expr) for name in needed if name.text in inputs]
         body = self.rewrite(template.body, given)
         self.open.popitem()
         return tree.Inline(call.kind, tuple(bindings), body, span=call.span)
+
+    def _inputs(self, template: tree.LayerTemplate, depth: int = 0) -> set[str]:
+        """The parameters that stand for values: all but those that the body reads in options alone."""
+        name = template.name.text
+        if name not in self.inputs:
+            self.inputs[name] = set()  # of a template that uses itself nothing is known, and that is an error
+            read: dict[bool, set[str]] = {True: set(), False: set()}
+            for statement in template.body:
+                for word, option in self._reads(statement.value, False, depth):
+                    read[option].add(word)
+            self.inputs[name] = {p.name.text for p in template.params} - (read[True] - read[False])
+        return self.inputs[name]
+
+    def _reads(self, value: tree.Expr, option: bool, depth: int) -> Iterator[tuple[str, bool]]:
+        """The names that an expression reads, and whether in an option."""
+        depth += 1
+        if depth > DEEPEST + 1:
+            raise _TooLarge(f"the spec nests deeper than {DEEPEST} levels", value.span)
+        if isinstance(value, tree.Ref):
+            yield value.name, option
+        elif isinstance(value, tree.ListExpr):
+            for item in value.items:
+                yield from self._reads(item, option, depth)
+        elif isinstance(value, tree.Call):
+            template = self.layers.get(value.kind.text)
+            needed = [p.name.text for p in template.params if p.default is None] if template else []
+            inputs = self._inputs(template, depth) if template else set()
+            for i, arg in enumerate(value.args):
+                yield from self._reads(arg, i < len(needed) and needed[i] not in inputs, depth)
+            for given in value.options:
+                yield from self._reads(given.value, given.name.text not in inputs.intersection(needed), depth)
 
     def _fits(self, template: tree.LayerTemplate, call: tree.Call, options: Mapping[str, Value]) -> bool:
         name, args = template.name.text, call.args
@@ -214,27 +246,6 @@ class _Expander:
                 )
                 complete = False
         return given if complete else None
-
-
-def _inputs(template: tree.LayerTemplate) -> set[str]:
-    """The parameters that stand for values: all but those that the body reads in its options alone."""
-    read: dict[bool, set[str]] = {True: set(), False: set()}
-
-    def visit(value: tree.Expr, option: bool) -> None:
-        if isinstance(value, tree.Ref):
-            read[option].add(value.name)
-        elif isinstance(value, tree.ListExpr):
-            for item in value.items:
-                visit(item, option)
-        elif isinstance(value, tree.Call):
-            for arg in value.args:
-                visit(arg, option)
-            for given in value.options:
-                visit(given.value, True)
-
-    for statement in template.body:
-        visit(statement.value, False)
-    return {p.name.text for p in template.params} - (read[True] - read[False])
 
 
 def expand(spec: tree.Spec, report: Report) -> tree.Spec | None:

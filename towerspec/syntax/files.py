@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from towerspec.diagnostics import Diagnostic, Label, Report, Source, Span, SpecE
 from towerspec.syntax import tree
 from towerspec.syntax.parser import parse
 
-LARGEST = 1024 * 1024  # bytes
+LARGEST = 1024 * 1024  # bytes of a file
+LARGEST_ALL = 4 * LARGEST  # and of all files of a spec
 MOST_FILES = 256
+DEEPEST = 32  # files that include each other in a chain
 
 
 def read_source(path: str | Path) -> Source:
@@ -51,7 +54,7 @@ class _Loader:
     report: Report = field(default_factory=Report)
     seen: dict[Path, Source] = field(default_factory=dict)
     chain: list[Path] = field(default_factory=list)
-    full: bool = False  # whether the bound on files was reported
+    full: bool = False  # whether a bound on files was reported
 
     def load(self, path: Path, shown: str) -> tree.Spec:
         """A file's tree, with what it includes in place of the includes."""
@@ -86,10 +89,7 @@ class _Loader:
             return []
         if real in self.seen:
             return []  # read already, by another way
-        if len(self.seen) >= MOST_FILES:
-            if not self.full:
-                self.report.error("T007", f"the spec includes more than {MOST_FILES} files", span, "one too many")
-            self.full = True
+        if self._is_full(span):
             return []
         try:
             spec = self.load(target, os.path.join(os.path.dirname(shown), text))
@@ -108,7 +108,33 @@ class _Loader:
             )
         return list(spec.items)
 
+    def _is_full(self, span: Span) -> bool:
+        """Whether a spec has as many files as it may; the first one too many is reported."""
+        if len(self.seen) >= MOST_FILES:
+            problem = ("T007", f"the spec includes more than {MOST_FILES} files", "one too many")
+        elif len(self.chain) >= DEEPEST:
+            problem = ("T007", f"files include each other more than {DEEPEST} deep", "one too deep")
+        elif sum(len(source.text) for source in self.seen.values()) >= LARGEST_ALL:
+            problem = ("T003", f"the spec's files are larger than {LARGEST_ALL >> 20} MiB together", "one too many")
+        else:
+            return False
+        if not self.full:
+            self.report.error(problem[0], problem[1], span, problem[2])
+        self.full = True
+        return True
+
     def _target(self, text: str, path: Path, span: Span) -> Path | None:
+        strange = next((c for c in text if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029"), None)
+        if strange is not None:
+            self.report.error(
+                "T010",
+                f"an included file's name has the character U+{ord(strange):04X}",
+                span,
+                "not in a name",
+                notes=["names with line breaks, control or invisible characters read as what they are not"],
+                help="rename the file",
+            )
+            return None
         try:
             target = path.parent / text
             inside = target.resolve().is_relative_to(self.root)

@@ -46,7 +46,8 @@ inline at::Tensor plain(const at::Tensor& x, at::Device device) {
     refuse("on the device `" + x.device().str() + "`, and the surface on `" + device.str() + "`");
   }
   if (!x.has_storage() || reaches(x) > x.storage().nbytes()) refuse("larger than its memory");
-  return x.is_neg() ? x.resolve_neg().detach() : x.detach();
+  const auto resolved = x.is_neg() ? x.resolve_neg() : x;
+  return resolved.requires_grad() ? resolved.detach() : resolved;
 }
 
 /// Up to which power of two a type of floats has all whole numbers; 0 for other types.

@@ -157,7 +157,7 @@ class Bundle {
       return inputs;
     } catch (const Error&) {
       throw;
-    } catch (const std::exception& error) {
+    } catch (const std::exception& error) {  // a vocabulary that lacks what the manifest names, among others
       throw no_build("its manifest describes the inputs of `" + surface + "` wrongly: " + error.what());
     }
   }

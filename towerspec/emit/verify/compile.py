@@ -74,9 +74,9 @@ class Verifier:
                 return Verified(verify_surface(sliced, folded, eager, served, cases, weights, self.weights))
         measured, bound = self.measured(surface), self.options.max_error
         with self.watch.stage("verify"):
-            largest = verify_rounded(sliced, served, cases.ordinary, bound)
             errors = measured.errors(served)
-            return Verified(max(largest, check_errors(sliced, errors, bound)), tuple(errors))
+            largest = check_errors(sliced, errors, bound)
+            return Verified(max(largest, verify_rounded(sliced, served, cases.ordinary, bound)), tuple(errors))
 
     def unified(self, model: nn.Module, scripted: Any, surfaces: tuple[str, ...]) -> None:
         """Checks the unified model's methods and its routing. Raises `SpecError` (T606)."""

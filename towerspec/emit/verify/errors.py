@@ -2,6 +2,11 @@
 
 The reference of so many rows is the surface's own source in float64 before anything is rounded, which has been
 verified by then: it computes a request's part once, and one arm a row.
+
+Ordinary numbers are spread as training normalises them, by one standard deviation, and the bound is for these. Worse
+rows than chance finds are searched: roundings of different inputs add up, so that crossing the worst rows gives worse
+ones. Of wide numbers, up to ten times as large, the error is stated and not bounded: layers that multiply their inputs
+make of a tenfold input a number thousands of times as large, whose rounding alone exceeds a probability.
 """
 
 from __future__ import annotations
@@ -108,7 +113,7 @@ class Measured:
                 mine = ((rows.leaf == index) & ~(signed.isnan() & (gap == 0))).nonzero().flatten()
                 if len(mine):
                     found.setdefault((leaf.name, head, rows.numbers), []).append(gap[mine])
-                    if head in heads:
+                    if head in heads and rows.numbers != "wide":
                         best[index].keep(head, rows.batch, self.steering.requests, signed, mine)
 
 
@@ -200,6 +205,9 @@ def _above(x: float) -> str:
 
 
 def worst(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The entry of the prediction that is furthest off; a logit, which no bound is for, counts where it is none."""
-    counted = [e for e in errors if not str(e["head"]).endswith(".logit") or not math.isfinite(e["max"])]
-    return max(counted, key=lambda e: float(e["max"]))
+    """The entry of the prediction that is furthest off, of those that the bound is for: not wide ones, and no logits.
+
+    Where no number comes out, it counts whatever it is of.
+    """
+    bound = [e for e in errors if e["numbers"] != "wide" and not str(e["head"]).endswith(".logit")]
+    return max([*bound, *(e for e in errors if not math.isfinite(e["max"]))], key=lambda e: float(e["max"]))
