@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.plot import plot
 from benchmarks.results import FOLDER
 
-NAMES = ("serving", "flat", "tail", "memory", "compile", "training_step", "sharing", "allocator")
+NAMES = ("serving", "flat", "tail", "memory", "compile", "training_step", "sharing", "allocator", "growth")
 
 
 def main() -> None:

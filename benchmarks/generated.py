@@ -44,3 +44,34 @@ template surface page() {{
 def spec_text(surfaces: int) -> str:
     """A spec with that many surfaces, `s0` and on."""
     return SPEC.format(surfaces="\n".join(f"surface s{i} = page()" for i in range(surfaces)))
+
+
+WIDE = """model wide
+request {{
+{request}
+}}
+candidate {{
+{candidate}
+}}
+trunk {{
+    shared = mlp(cross(concat(request, candidate), layers: 1, rank: 8), hidden: [32])
+}}
+surface home {{
+    tower {{
+        layers: [16]
+        head click : binary
+    }}
+}}
+"""
+READINGS = (
+    "category {{ rows: 100, dim: 4 }}",
+    "number {{ normalize: standard }}",
+    "number {{ transform: log1p, missing: 0.0 }}",
+    "bag {{ rows: 50, dim: 4, length: 5 }}",
+)
+
+
+def wide_text(features: int) -> str:
+    """A spec of one surface with that many features, half of them the request's, of four kinds in turn."""
+    lines = [f"    f{i} : {READINGS[i // 2 % 4].format()}" for i in range(features)]
+    return WIDE.format(request="\n".join(lines[::2]), candidate="\n".join(lines[1::2]))
