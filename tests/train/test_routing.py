@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from towerspec.check import check
 from towerspec.check.model import Model, PathDef
+from towerspec.emit.names import path_of
 from towerspec.ir.graph import Graph
 from towerspec.train.module import build_module, owners
 
@@ -165,7 +166,7 @@ def gradients(module: nn.Module, out: dict[str, Tensor], rows: Tensor) -> dict[s
     known = [x[~x.isnan()] for x in logits]
     generator = torch.Generator().manual_seed(2)
     weighted = [(x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum() for x in known]
-    names = [name for name, _ in module.named_parameters()]
+    names = [path_of(name) for name, _ in module.named_parameters()]
     loss = torch.stack(weighted).sum()
     if not loss.requires_grad:
         return dict.fromkeys(names)

@@ -15,8 +15,9 @@ from towerspec.emit import constants, torchscript
 from towerspec.emit.build import Options
 from towerspec.emit.names import class_name
 from towerspec.emit.python import render_model, render_surface
+from towerspec.emit.torchscript import widened
 from towerspec.emit.verify import DOUBLE, Served, Verifier, compare
-from towerspec.emit.verify.checks import widen, widened
+from towerspec.emit.verify.checks import widen
 from towerspec.ir.graph import Op
 from towerspec.ir.primitives import Input
 from towerspec.passes import optimise, slice_surface

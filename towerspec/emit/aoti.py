@@ -97,7 +97,7 @@ def compile_ahead(
     """
     surface = folded.surface or ""
     rendered = render_surface(folded, spec_path, logits, traceable=True)
-    eager = torchscript.instance(rendered.source, rendered.cls, surface, weights)
+    eager = torchscript.instance(rendered.source, rendered.cls, surface, weights, counted=False)
     program = _export(surface, eager, entries)
     exported = _saved(program)
     error = verify(eager, torch.export.load(io.BytesIO(exported)).module())

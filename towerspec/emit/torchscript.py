@@ -52,17 +52,17 @@ def small_calls() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load_source(source: str, name: str) -> types.ModuleType:
+def load_source(source: str, name: str, counted: bool = True) -> types.ModuleType:
     """A generated file as a module, without writing it anywhere.
 
     TorchScript asks for the source of what it compiles, and keeps the file's name: a fixed one, so that
     a compile gives the same bytes wherever it runs. Two sources of one name stay apart by their digest, and classes of
-    a source that is loaded again by a count, which `script` takes out.
+    a source that is loaded again by a count, which `script` takes out; what isn't scripted needs none.
     """
     source = without_comments(source)
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<towerspec {digest}>/{name}.py"
-    module = types.ModuleType(f"{GENERATED}_{name}_{digest}_{next(_LOADED):09d}")
+    module = types.ModuleType(f"{GENERATED}_{name}_{digest}" + (f"_{next(_LOADED):09d}" if counted else ""))
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module
@@ -112,9 +112,9 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
     return {path_of(name): x for name, x in [*model.named_parameters(), *model.named_buffers()]}
 
 
-def instance(source: str, cls: str, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+def instance(source: str, cls: str, name: str, weights: Mapping[str, Tensor], counted: bool = True) -> nn.Module:
     """A generated class's module with its weights, for serving."""
-    return fill(getattr(load_source(source, name), cls)(), weights).eval().requires_grad_(False)
+    return fill(getattr(load_source(source, name, counted), cls)(), weights).eval().requires_grad_(False)
 
 
 def size(model: nn.Module) -> int:
