@@ -36,7 +36,7 @@ trunk { x = mlp(concat(country, candidate, pooling(recent)), hidden: [8]) }
 surface home { tower { head click : binary  head save : binary } }
 surface search { tower { layers: [4]  head click : binary } }
 """
-UNREAD = ("weights", "spec", "versions", "options", "verified", "flops", "unified", "inputs")  # no loader asks for them
+UNREAD = ("weights", "spec", "versions", "options", "verified", "flops", "unified")  # no loader asks for them
 INPUTS: dict[str, Any] = {
     "country": torch.tensor([1]),
     "recent": torch.tensor([[1, 2, -1]]),

@@ -127,7 +127,7 @@ def verifier(spec: Path) -> Verifier:
     slices = {surface: slice_surface(graph, surface) for surface in graph.surfaces}
     source = render_model(graph, slices, model.path)
     unified = getattr(torchscript.load_source(source, "model"), class_name(graph.model))(seed=0)
-    tensors = {**dict(unified.named_parameters()), **dict(unified.named_buffers())}
+    tensors = torchscript.tensors(unified)
     wide = {name: lived_in(name, widen(x.detach())) for name, x in tensors.items()}
     return Verifier(model, graph, slices, wide, Options(), Watch())
 

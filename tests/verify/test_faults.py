@@ -32,7 +32,7 @@ APP = Options(surfaces=("app",))
 
 def double(module: nn.Module, path: str) -> nn.Module:
     """The module with one parameter twice as large."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    tensors = torchscript.tensors(module)
     with torch.no_grad():
         tensors[path].mul_(2)
     return module
