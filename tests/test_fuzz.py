@@ -23,7 +23,7 @@ from tests.fuzz.specs import MAIN, generate
 from tests.fuzz.trial import Plan
 from tests.fuzz.workers import Job, Result, run
 from towerspec import passes
-from towerspec.emit import folder
+from towerspec.emit import build, folder
 from towerspec.emit.verify import compile as compile_
 from towerspec.ir.graph import Graph, Op, Rewriter
 from towerspec.ir.primitives import Affine, Linear
