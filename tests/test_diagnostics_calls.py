@@ -9,6 +9,8 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -263,6 +265,16 @@ def T608_notes(_: pytest.MonkeyPatch) -> None:
     Path("notes").mkdir()
     Path("notes/todo.txt").write_text("keep me")
     main(["compile", "small.tower", "-o", "notes"])
+
+
+@case
+def T608_room(patch: pytest.MonkeyPatch) -> None:
+    """A large file goes through the temporary folder, and there is no room there."""
+    Path("temporary").mkdir()
+    patch.setattr(tempfile, "tempdir", "temporary")
+    patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30 - 64, 64))
+    patch.setattr(torchscript, "LARGE", 0)
+    main(["compile", "small.tower", "-o", "build"])
 
 
 @case

@@ -7,6 +7,8 @@ safetensors documentation.
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,14 +41,17 @@ _LOSSLESS = {
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; raises `SpecError` (T604) where it is no safetensors file."""
+    """The tensors of a file by name, read as they are used; raises `SpecError` (T604) where it is no safetensors file.
+
+    The file must stay as it is for as long as they live; to take its place with another is no change of it.
+    """
     try:
-        content = path.read_bytes()
+        content = _mapped(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or "it can't be read") from error
     if len(content) < 8:
         raise _unreadable(path, "it is too short")
-    if content.startswith(b"PK\x03\x04"):
+    if content[:4] == b"PK\x03\x04":
         raise _unreadable(path, "it is a zip file, as `torch.save` writes")
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(_LARGEST_HEADER, len(content) - 8):
@@ -57,6 +62,14 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return {name: _tensor(entry, memoryview(content)[8 + length :]) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, f"its header is not valid ({type(error).__name__})") from error
+
+
+def _mapped(path: Path) -> mmap.mmap | bytearray:
+    """A file's content, of which each process may change a copy of its own."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # it is empty, or a pipe
+            return bytearray(file.read())
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _tensor(entry: dict[str, object], data: memoryview) -> Tensor:
@@ -70,7 +83,11 @@ def _tensor(entry: dict[str, object], data: memoryview) -> Tensor:
         raise ValueError("offsets")
     if not count:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(data[start:end]), dtype=dtype).reshape(shape)
+    found = data[start:end]
+    aligned = torch.frombuffer(data, dtype=torch.uint8).data_ptr() + start
+    if aligned % dtype.itemsize:  # the format doesn't promise it
+        found = memoryview(bytearray(found))
+    return torch.frombuffer(found, dtype=dtype).reshape(shape)
 
 
 def _unreadable(path: Path, why: str) -> SpecError:
@@ -82,7 +99,7 @@ def _unreadable(path: Path, why: str) -> SpecError:
 
 
 def match(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given tensors as the graph's parameters, each in its own type.
+    """Copies of the given tensors as the graph's parameters, each in its own type.
 
     Raises `SpecError` naming all that are missing (T601), left over (T602), misshapen (T603) or not finite (T605).
     """
@@ -115,9 +132,8 @@ def match(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     problems += [p for path, tensor in found.items() if (p := _misfit(wanted[path], tensor))]
     if problems:
         raise SpecError(*problems)
-    return {
-        path: tensor.to(torch.int64 if wanted[path].dtype == "int" else torch.float32) for path, tensor in found.items()
-    }
+    types = {"int": torch.int64, "float": torch.float32}
+    return {path: tensor.to(types[wanted[path].dtype], copy=True) for path, tensor in found.items()}
 
 
 def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
@@ -138,8 +154,7 @@ def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
             ),
             help="convert the tensor before saving it",
         )
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        count = int((~torch.isfinite(tensor)).sum())
+    if tensor.is_floating_point() and (count := _not_finite(tensor)):
         return Diagnostic(
             "T605",
             f"parameter `{param.path}` is not finite",
@@ -147,3 +162,8 @@ def _misfit(param: Param, tensor: Tensor) -> Diagnostic | None:
             help="take an earlier checkpoint",
         )
     return None
+
+
+def _not_finite(tensor: Tensor) -> int:
+    """How many of a tensor's numbers are NaN or infinite; piece by piece, as a table may be as large as memory."""
+    return sum(int((~torch.isfinite(piece)).sum()) for piece in tensor.reshape(-1).split(2**24))

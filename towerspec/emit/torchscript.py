@@ -28,6 +28,7 @@ from torch.jit._fuser import optimized_execution
 from towerspec.emit.contents import LARGE, Content, read, room_for
 from towerspec.emit.names import path_of
 
+DEEPEST = 64  # calls within calls: brackets of a spec nest no deeper
 GENERATED = "towerspec_generated"  # what the names of generated modules begin with
 _LOADED = itertools.count()  # generated files, so far
 
@@ -145,8 +146,10 @@ def freeze(model: nn.Module) -> torch.jit.ScriptModule:
     with quiet():
         # Freezing keeps `forward` alone, and leaves calls of arms within arms in it unless they are inlined first.
         graph: Any = alone.graph
-        while any(graph.findAllNodes(kind) for kind in ("prim::CallMethod", "prim::CallFunction")):
-            torch._C._jit_pass_inline(graph)  # one call deep
+        for _ in range(DEEPEST):  # each time one call deep; a custom module's call of an interface stays
+            if not any(graph.findAllNodes(kind) for kind in ("prim::CallMethod", "prim::CallFunction")):
+                break
+            torch._C._jit_pass_inline(graph)
         # Its own folding changes the weight of a linear before a batch norm, whoever else reads that linear.
         frozen = torch.jit.freeze(alone, preserved_attrs=packed, optimize_numerics=False)
         # Freezing leaves now and then what could be worked out, by the order of addresses in memory; this finishes it.
@@ -169,7 +172,7 @@ def _renumbered(content: bytes) -> bytes:
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if not name.endswith(".debug_pkl")]
-        entries = [(name.encode(), archive.read(name)) for name in names]
+        entries = _first_without([(name.encode(), archive.read(name)) for name in names])
     mark = re.compile(rb"(?<=___torch_mangle_)\d+")
     numbers = sorted({int(n) for name, data in entries for text in (name, data) for n in mark.findall(text)})
     place = {b"%d" % number: b"%d" % i for i, number in enumerate(numbers)}
@@ -180,6 +183,21 @@ def _renumbered(content: bytes) -> bytes:
             name, data = (mark.sub(lambda found: place[found[0]], count.sub(rb"\1", text)) for text in (name, data))
             archive.writestr(name.decode(), data)
     return made.getvalue()
+
+
+def _first_without(entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The same with no number at the first class of each place: it has one where that place was seen before."""
+    places = {name for name, _ in entries}
+    firsts = []
+    numbered = [found for name, _ in entries if (found := re.fullmatch(rb"(.+)/___torch_mangle_(\d+)\.py", name))]
+    for found in sorted(numbered, key=lambda found: int(found[2])):
+        if found[1] + b".py" not in places:
+            places.add(found[1] + b".py")
+            firsts.append(found[2])
+    if not firsts:
+        return entries
+    mark = re.compile(rb"[./]___torch_mangle_(?:%s)(?=[.\n])" % b"|".join(firsts))
+    return [(mark.sub(b"", name), mark.sub(b"", data)) for name, data in entries]
 
 
 def store(scripted: torch.jit.ScriptModule, size: int) -> tuple[Content, torch.jit.ScriptModule]:
