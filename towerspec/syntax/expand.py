@@ -28,6 +28,7 @@ class _Expander:
     layers: dict[str, tree.LayerTemplate]
     surfaces: dict[str, tree.SurfaceTemplate]
     values: dict[str, Value]  # of the constants
+    unread: frozenset[str]
     open: dict[str, Span] = field(default_factory=dict)  # the templates being expanded and their calls, outermost first
     made: int = 0  # parts so far
     added: int = 0  # those of them that constants and templates add to the text's own
@@ -204,6 +205,8 @@ class _Expander:
         if call is None:
             return replace(node, items=own)
         template = self.surfaces.get(call.kind.text)
+        if template is None and call.kind.text in self.unread:
+            return replace(node, template=None, items=own)
         if template is None:
             self.report.error(
                 "T214",
@@ -248,16 +251,17 @@ class _Expander:
         return given if complete else None
 
 
-def expand(spec: tree.Spec, report: Report) -> tree.Spec | None:
+def expand(spec: tree.Spec, report: Report, unread: frozenset[str] = frozenset()) -> tree.Spec | None:
     """The spec without constants and templates: each is replaced by what it stands for.
 
-    None where that would pass a bound (T216): then only what is reported is known.
+    None where that would pass a bound (T216): then only what is reported is known. `unread` are templates that may be
+    declared in a text that could not be read.
     """
     declared = declarations(spec.items, report)
     values = constants(declared.consts, report)
     if any(d.code == "T216" for d in report):
         return None
-    expander = _Expander(report, declared.layers, declared.surfaces, values)
+    expander = _Expander(report, declared.layers, declared.surfaces, values, unread)
     items: list[Any] = []
     try:
         for item in spec.items:
