@@ -85,7 +85,7 @@ def _model(spec: tree.Spec, report: Report, watch: Watch) -> tuple[Model, Graph]
     broken = [d.span.source for d in report if d.span]
     check_hidden(spec.items, report)
     with watch.stage("expand"):
-        expanded = expand(spec, report, unread=_templates(broken))
+        expanded = expand(spec, report, whole=not broken)
     if expanded is None:
         return None
     if report:
