@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from towerspec.check.model import Model
 from towerspec.check.parts import check_freeze
 from towerspec.check.topology import all_nodes
 from towerspec.check.unused import unused, without_unused
-from towerspec.diagnostics import MOST, Report, ReportFull, Span
+from towerspec.diagnostics import MOST, Report, ReportFull, Source, Span
 from towerspec.ir.graph import Graph
 from towerspec.lower import lower
 from towerspec.syntax import tree
@@ -81,14 +82,14 @@ def _check(read: Callable[[Report], tree.Spec], watch: Watch, strict: bool) -> C
 
 def _model(spec: tree.Spec, report: Report, watch: Watch) -> tuple[Model, Graph] | None:
     """The model and its graph, with all that the text declares; none where there is an error."""
-    broken = bool(report)
+    broken = [d.span.source for d in report if d.span]
     check_hidden(spec.items, report)
     with watch.stage("expand"):
-        expanded = expand(spec, report)
+        expanded = expand(spec, report, whole=not broken)
     if expanded is None:
         return None
-    if broken or report:
-        _statements(expanded, report)
+    if report:
+        _statements(expanded, report, unread=_templates(broken))
         return None
     with watch.stage("check"):
         model = build_model(expanded, report)
@@ -100,13 +101,20 @@ def _model(spec: tree.Spec, report: Report, watch: Watch) -> tuple[Model, Graph]
     return None if report else (model, graph)
 
 
-def _statements(spec: tree.Spec, report: Report) -> None:
+def _templates(sources: Iterable[Source]) -> frozenset[str]:
+    """The templates that these texts declare, for all that can be seen: their own text may be what is broken."""
+    declared = re.compile(r"\btemplate\s+(?:surface\s+)?(\w+)")
+    return frozenset(name for source in {s.path: s for s in sources}.values() for name in declared.findall(source.text))
+
+
+def _statements(spec: tree.Spec, report: Report, unread: frozenset[str]) -> None:
     """Reports what is wrong inside of statements: names may be missing because their text couldn't be read."""
     local = Report(MOST)
     known = [d.span for d in report if d.span]
     with contextlib.suppress(ReportFull):
         build_model(spec, local)
-    report.extend(d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known))
+    found = [d for d in local if d.code in _LOCAL and not any(_touch(d.span, span) for span in known)]
+    report.extend(d for d in found if d.code != "T202" or d.span is None or d.span.text not in unread)
 
 
 def _touch(a: Span | None, b: Span) -> bool:

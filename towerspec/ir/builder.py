@@ -39,7 +39,7 @@ from towerspec.ir.types import Level, ShapeError, Type
 ZEROS, ONES = Init("zeros"), Init("ones")
 
 
-MOST_OPS = 400_000  # and operands, as layers ask for them
+MOST_OPS = 300_000  # and operands, as layers ask for them
 MOST_NUMBERS = 2**31  # of a parameter, or of a value's row: 8 GiB in fp32
 
 

@@ -28,6 +28,7 @@ class _Expander:
     layers: dict[str, tree.LayerTemplate]
     surfaces: dict[str, tree.SurfaceTemplate]
     values: dict[str, Value]  # of the constants
+    whole: bool
     open: dict[str, Span] = field(default_factory=dict)  # the templates being expanded and their calls, outermost first
     made: int = 0  # parts so far
     added: int = 0  # those of them that constants and templates add to the text's own
@@ -205,14 +206,8 @@ class _Expander:
             return replace(node, items=own)
         template = self.surfaces.get(call.kind.text)
         if template is None:
-            self.report.error(
-                "T214",
-                f"unknown surface template `{call.kind.text}`",
-                call.kind.span,
-                "not a surface template",
-                notes=[f"surface templates are {listing(sorted(self.surfaces))}"] if self.surfaces else [],
-                help=did_you_mean(call.kind.text, self.surfaces),
-            )
+            if self.whole:
+                self._unknown(call.kind)
             return replace(node, template=None, items=own)
         given = self._given(template, call)
         if given is None:  # the template's own text would be wrong without them, in ways that follow from this
@@ -221,6 +216,16 @@ class _Expander:
         items = self.rewrite(template.items, given)
         self.open.popitem()
         return replace(node, template=None, items=(*items, *own))
+
+    def _unknown(self, name: tree.Name) -> None:
+        self.report.error(
+            "T214",
+            f"unknown surface template `{name.text}`",
+            name.span,
+            "not a surface template",
+            notes=[f"surface templates are {listing(sorted(self.surfaces))}"] if self.surfaces else [],
+            help=did_you_mean(name.text, self.surfaces),
+        )
 
     def _given(self, template: tree.SurfaceTemplate, call: tree.Call) -> dict[str, Value] | None:
         """The values of a surface template's parameters; none where one is missing."""
@@ -248,16 +253,17 @@ class _Expander:
         return given if complete else None
 
 
-def expand(spec: tree.Spec, report: Report) -> tree.Spec | None:
+def expand(spec: tree.Spec, report: Report, *, whole: bool = True) -> tree.Spec | None:
     """The spec without constants and templates: each is replaced by what it stands for.
 
-    None where that would pass a bound (T216): then only what is reported is known.
+    None where that would pass a bound (T216): then only what is reported is known. Where the text is not `whole`, a
+    template that is not there may only be one that could not be read.
     """
     declared = declarations(spec.items, report)
     values = constants(declared.consts, report)
     if any(d.code == "T216" for d in report):
         return None
-    expander = _Expander(report, declared.layers, declared.surfaces, values)
+    expander = _Expander(report, declared.layers, declared.surfaces, values, whole)
     items: list[Any] = []
     try:
         for item in spec.items:
