@@ -52,7 +52,8 @@ class Coverage:
         n = len(sizes)
         of_leaf = [self.tree.rows_in(leaf.region, seen, n) for leaf in self.tree.leaves]
         for leaf, rows in zip(self.tree.leaves, of_leaf, strict=True):
-            self._hit(f"leaf `{leaf.name}`", 1, torch.zeros(n), torch.zeros(n), rows & telling)
+            words = f"leaf `{leaf.name}`" if leaf.name else "rows whose numbers are small enough for float32 to tell"
+            self._hit(words, 1, torch.zeros(n), torch.zeros(n), rows & telling)
         for line in self.lines:
             self._intervals(line, seen, telling & self.tree.rows_in(line.op.region, seen, n))
         for op in self.buckets:

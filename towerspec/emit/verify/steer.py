@@ -57,6 +57,7 @@ class Steering:
             if e["dtype"] == "int64" and e["name"] != COUNTS
         }
         self.ranges = {e["name"]: e.get("range", (0, 1))[1] for e in entries if e["name"] in self.ids}
+        self.hashed = {e["name"] for e in entries if e.get("ids") == "hash"}
         self.lengths = {e["name"]: e["shape"][1] for e in entries if e["name"] in self.ids and len(e["shape"]) > 1}
 
     # ---- calls ---------------------------------------------------------------------------------
@@ -189,11 +190,8 @@ class Steering:
         return _mixed(self.ids[name], self._known(name, [n], generator), odd, generator)
 
     def _known(self, name: str, shape: list[int], generator: torch.Generator) -> Tensor:
-        last = self.ranges[name] if "hash" not in self._ids_of(name) else 2**62
+        last = 2**62 if name in self.hashed else self.ranges[name]
         return torch.randint(0, last + 1, shape, generator=generator)
-
-    def _ids_of(self, name: str) -> str:
-        return next(str(e.get("ids", "")) for e in self.entries if e["name"] == name)
 
     def _list(self, name: str, n: int, generator: torch.Generator) -> Tensor:
         """Lists of lengths from none to full, with ids of every class and missing ones inside."""
