@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import torch
+
 import towerspec
 from tests.fuzz.trial import Failure
 from tests.fuzz.workers import Result
@@ -78,6 +80,7 @@ def _fork(out: Path, seed: int, before: Callable[[], None]) -> int:
     if pid:
         return pid
     try:
+        torch.set_num_threads(1)  # the parent's other threads aren't here
         before()
         compile_spec(check_text(SPEC), out, Options(seed=seed))
     except BaseException as error:

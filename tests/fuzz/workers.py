@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
+import torch
+
 RENEWED = 60  # trials after which a worker makes room for a fresh one: TorchScript keeps every class that it saw
 
 
@@ -118,6 +120,7 @@ def _next(worker: _Worker, found: Result, seeds: Iterator[int], job: Job) -> lis
 
 def _serve(job: Job, seeds: TextIO, results: TextIO) -> None:
     """A worker's life."""
+    torch.set_num_threads(1)  # OpenMP's threads of the parent aren't here, and to wait for them is to hang
     for line in seeds:
         try:
             found = job(int(line))
