@@ -74,7 +74,6 @@ def test_a_seed_is_one_spec() -> None:
     assert generate(11).files == generate(11).files != generate(12).files
 
 
-@pytest.mark.slow  # at one of its seeds a graph with large weights is too far off in float32
 def test_kinds_of_other_packages_are_drawn_as_well() -> None:
     """In a process of its own: the registry keeps what it has seen."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from towerspec.emit import reference
 from towerspec.emit.verify.coverage import Coverage
+from towerspec.emit.verify.rounding import AMPLIFIED, Precision, differences, jittered
 from towerspec.emit.verify.steer import Batch, Steering
 from towerspec.ir.cost import op_flops
 from towerspec.ir.graph import Graph, Op
@@ -35,7 +37,11 @@ ALONE = 2  # rows of each leaf that are scored alone as well
 TOGETHER = 16  # of one surface at most, and a row of each leaf
 WORK = 5e8  # operations of the reference on rows of every length, and on rows whose numbers grow
 WIDE = 192  # of the latter at most
+JITTERS = 4  # changes at random, of which the one that moves a row most counts
 ROUNDING_OPS = (Affine, BatchNorm, Binary, LayerNorm, Linear, Matmul, MulAdd, Opaque, Pool, Reduce)
+
+
+Moved = Callable[[float], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,9 @@ class Case:
     """One call: its inputs by name, and what the reference gives.
 
     `wanted` has each head's prediction and logit by op id. `sizes` is each row's largest number that is rounded, `[N]`:
-    how far float arithmetic may be from the reference. `alone` are the rows that are scored by themselves too, and
-    `requests` the inputs that have a row a request.
+    how far float arithmetic may be from the reference. `moved` says how far each of `wanted` moves, `[N]`, where all
+    that goes in changes by a share. `alone` are the rows that are scored by themselves too, and `requests` the inputs
+    that have a row a request.
     """
 
     inputs: dict[str, Tensor]
@@ -52,7 +59,15 @@ class Case:
     wanted: dict[str, Tensor]
     sizes: Tensor
     requests: frozenset[str]
+    moved: Moved
     alone: tuple[int, ...] = ()
+
+    def beyond(self, gap: Tensor, id_: str, precision: Precision) -> Tensor:
+        """Which rows of an output are further off than rounding explains, `[N]`."""
+        far = gap > precision.allowed(self.sizes)
+        if bool(far.any()):
+            far &= gap > AMPLIFIED * self.moved(precision.backward)[id_]
+        return far
 
     @property
     def request(self) -> Tensor:
@@ -69,7 +84,10 @@ class Case:
         }
         counts = tuple(n for i, n in enumerate(self.counts) if i in keep)
         wanted = {id_: x[rows] for id_, x in self.wanted.items()}
-        return Case(inputs, counts, wanted, self.sizes[rows], self.requests)
+        return Case(inputs, counts, wanted, self.sizes[rows], self.requests, self._moved_of(rows))
+
+    def _moved_of(self, rows: Tensor) -> Moved:
+        return lambda by: {id_: x[rows] for id_, x in self.moved(by).items()}
 
     def only(self, row: int) -> dict[str, Tensor]:
         """The inputs of one row by itself: one request with one candidate."""
@@ -137,13 +155,13 @@ def make_cases(
 
 
 def _case(sliced: Graph, batch: Batch, weights: Mapping[str, Tensor], coverage: Coverage, alone: bool = False) -> Case:
-    n = sum(batch.counts)
+    n, counts = sum(batch.counts), counts_of(sliced, batch.counts)
     outputs = {i for o in sliced.outputs for i in (o.prediction, o.logit)}
     wanted: dict[str, Tensor] = {}
     seen: dict[str, Tensor] = {}
     sizes = torch.zeros(n, dtype=torch.float64)
     with torch.no_grad():
-        for op, value in reference.steps(sliced, batch.inputs, weights, n, counts_of(sliced, batch.counts)):
+        for op, value in reference.steps(sliced, batch.inputs, weights, n, counts):
             if op.id in outputs:
                 wanted[op.id] = value
             if op.id in coverage.watched:
@@ -152,7 +170,29 @@ def _case(sliced: Graph, batch: Batch, weights: Mapping[str, Tensor], coverage: 
                 sizes = torch.maximum(sizes, _largest(value))
     rows = coverage.add(batch, seen, sizes)
     requests = frozenset(i.feature for _, i in sliced.inputs if i.level == Level.REQUEST)
-    return Case(batch.inputs, batch.counts, wanted, sizes, requests, _some(rows) if alone else ())
+
+    @cache
+    def moved(by: float) -> Mapping[str, Tensor]:
+        return movement(wanted, by, lambda x, w: reference.run(sliced, x, w, n, counts), batch.inputs, weights)
+
+    return Case(batch.inputs, batch.counts, wanted, sizes, requests, moved, _some(rows) if alone else ())
+
+
+def movement(
+    wanted: Mapping[str, Tensor],
+    by: float,
+    values: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]],
+    inputs: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """How far each output moves at most, `[N]`, over some changes of all inputs and weights by a share `by`."""
+    generator = torch.Generator().manual_seed(0)
+    found = {id_: torch.zeros(len(x), dtype=torch.float64) for id_, x in wanted.items()}
+    for _ in range(JITTERS):
+        with torch.no_grad():
+            changed = values(jittered(inputs, by, generator), jittered(weights, by, generator))
+        found = {id_: torch.maximum(x, differences(changed[id_], wanted[id_])) for id_, x in found.items()}
+    return found
 
 
 def _largest(x: Tensor) -> Tensor:

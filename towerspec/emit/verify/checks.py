@@ -71,9 +71,10 @@ def compare(sliced: Graph, call: Served, cases: Sequence[Case], precision: Preci
     for case in cases:
         with torch.no_grad():
             found = call(*case.inputs.values())
-        for head, x, wanted in results(sliced, found, case.wanted):
+        for head, id_, x in results(sliced, found):
+            wanted = case.wanted[id_]
             gap = differences(x, wanted) if x.shape == wanted.shape else torch.full_like(case.sizes, float("inf"))
-            beyond = gap > precision.allowed(case.sizes)
+            beyond = case.beyond(gap, id_, precision)
             if x.shape != wanted.shape or bool(beyond.any()):
                 row = int(torch.where(beyond, gap, -1.0).argmax()) if len(gap) else 0
                 return Finding(case, head, float(gap.max()) if len(gap) else float("inf"), row), largest
@@ -90,24 +91,22 @@ def _alone(sliced: Graph, call: Served, case: Case, precision: Precision) -> Fin
     for row in case.alone:
         with torch.no_grad():
             found = call(*case.only(row).values())
-        allowed = float(precision.allowed(case.sizes[row]))
-        for head, x, wanted in results(sliced, found, case.wanted):
-            one = wanted[row : row + 1]
-            gap = float(differences(x, one)[0]) if x.shape == one.shape else float("inf")
-            if gap > allowed:
-                return Finding(case, head, gap, row, alone=True)
+        for head, id_, x in results(sliced, found):
+            one = case.wanted[id_][row : row + 1]
+            gap = torch.zeros_like(case.sizes)
+            gap[row] = float(differences(x, one)[0]) if x.shape == one.shape else float("inf")
+            if x.shape != one.shape or bool(case.beyond(gap, id_, precision)[row]):
+                return Finding(case, head, float(gap[row]), row, alone=True)
     return None
 
 
-def results(
-    sliced: Graph, found: Sequence[Tensor], wanted: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Each output with its name and what it should be: predictions, then logits where the surface returns them."""
+def results(sliced: Graph, found: Sequence[Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+    """Each output's name, op and value: predictions, then logits where the surface returns them."""
     named = [(o.name, o.prediction) for o in sliced.outputs]
     if len(found) > len(named):
         named += [(f"{o.name}.logit", o.logit) for o in sliced.outputs]
     for (head, id_), x in zip(named, found, strict=True):
-        yield head, x, wanted[id_]
+        yield head, id_, x
 
 
 def widen(x: Tensor) -> Tensor:
