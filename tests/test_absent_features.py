@@ -106,6 +106,7 @@ def test_it_compiles_at_every_level(level: int, tmp_path: Path, expected: dict[s
         torch.testing.assert_close(found[surface], expected[surface], rtol=0, atol=1e-5 if level < 3 else 1e-2)
 
 
+@pytest.mark.slow  # 160 seconds
 @pytest.mark.parametrize("name", [step.name for step in PIPELINE])
 def test_it_compiles_without_each_pass(name: str, tmp_path: Path, expected: dict[str, torch.Tensor]) -> None:
     found = scores(tmp_path / "build", Options(level=3, without=(name,), cpu="amx"))
