@@ -22,6 +22,8 @@ from towerspec.check import check
 from towerspec.emit.build import Options, compile_spec
 from towerspec.train.module import build_module
 
+LONG = ("serving", "flat", "memory", "compile")  # even the quick run takes ten seconds and more
+
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,7 +52,7 @@ def test_the_expert_gives_the_builds_scores(build: Path, requests: int, candidat
                 torch.testing.assert_close(x, y, atol=AGREES, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(x, marks=pytest.mark.slow if x in LONG else ()) for x in NAMES])
 def test_a_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None:
     result = importlib.import_module(f"benchmarks.{name}").run(quick=True)
     result.write(tmp_path)

@@ -30,7 +30,7 @@ from towerspec.ir.primitives import Affine, Linear
 from towerspec.layers.base import CATEGORIES, kinds
 
 ROOT = Path(__file__).parent.parent
-SPECS, MUTANTS, KILLS, REQUESTS, BUILDS, CPP = range(8), range(100), range(3), range(400), range(60), range(400)
+SPECS, MUTANTS, KILLS, REQUESTS, BUILDS, CPP = range(4), range(100), range(3), range(400), range(60), range(400)
 
 
 def results(job: Job, seeds: Any, limit: float = 120.0) -> list[Result]:

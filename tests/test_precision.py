@@ -169,6 +169,7 @@ def test_surfaces_of_a_process_hold_the_trunk_once(build: Path) -> None:
     assert all(any(x is y for y in search.values()) for x in home.values())
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes(spec: Path, tmp_path: Path) -> None:
     found = []
     for name, words in (("one", []), ("two", []), ("alone", ["--surface", "search"])):

@@ -106,6 +106,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert_alike(run(tmp_path / "one", *words), run_two(tmp_path / "two", *words))
 
 
+@pytest.mark.slow
 def test_two_machines_train_what_one_does(tmp_path: Path) -> None:
     """Each with one process; both are this machine, and meet at its own address."""
     spec, log, _ = tiny(tmp_path, 400, PLAIN)
@@ -136,6 +137,7 @@ def test_machines_need_a_place_to_meet(tmp_path: Path, monkeypatch: pytest.Monke
     assert end.value.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", ["fixed", "gradnorm"])
 def test_they_normalise_by_the_rows_of_both(tmp_path: Path, balance: str) -> None:
     spec = write_spec(tmp_path, NORMED, "normed.tower")
@@ -147,6 +149,7 @@ def test_they_normalise_by_the_rows_of_both(tmp_path: Path, balance: str) -> Non
     assert_alike(run(tmp_path / "one", *words), run_two(tmp_path / "two", *words), 1e-3, 1e-3)
 
 
+@pytest.mark.slow
 def test_killed_processes_go_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     spec, log, _ = tiny(tmp_path, 600)
     words = [spec, "--data", log, "--set", "batch=20", "--checkpoint-every", "5"]
