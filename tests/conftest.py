@@ -18,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--refresh", action="store_true", help="rewrite expected outputs with what comes out now")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(5400))
+
+
 @pytest.fixture
 def refresh(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be rewritten."""

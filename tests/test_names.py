@@ -115,6 +115,14 @@ def test_any_name_compiles_and_answers_at_every_place(shift: int, tmp_path: Path
         answers(checked(group), tmp_path / str(i))
 
 
+@pytest.mark.parametrize(
+    "length", [pytest.param(n, marks=pytest.mark.slow if n not in (58, 64) else ()) for n in range(3, 65)]
+)
+def test_a_name_of_any_length_compiles_and_answers(length: int, tmp_path: Path) -> None:
+    """Generated lines are wrapped where names make them long."""
+    answers(checked([f"{'x' * (length - 2)}{i:02}" for i in range(COUNT)]), tmp_path)
+
+
 def answers(found: Checked, folder: Path) -> None:
     """Compiles a spec, and calls each surface alone and by its method of the unified model."""
     compile_spec(found, folder / "named")

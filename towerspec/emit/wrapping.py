@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 WIDTH = 120
 _PAIRS = {")": "(", "]": "["}
+_DOC = '"""'
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -36,6 +38,16 @@ def _kept(line: str) -> str:
     """
     if len(line) <= WIDTH:
         return line
+    if line.lstrip().startswith(_DOC):
+        indent = " " * (len(line) - len(line.lstrip()))
+        return textwrap.fill(
+            line.strip(),
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     literals = _LITERAL.findall(line)
     wrapped = "\n".join(_wrapped(_LITERAL.sub(lambda found: f'"{"x" * (len(found[0]) - 2)}"', line)))
     return _LITERAL.sub(lambda _: literals.pop(0), wrapped) if literals else wrapped
@@ -86,16 +98,30 @@ def _broken(code: str, indent: str) -> list[str]:
     hugged = re.fullmatch(r"\[(.*)\]((?:, [\w.-]+)?)", inside)  # a call whose first argument is a list
     if tail == ")" and hugged and len(_items(hugged[1])) > 1 and _opening(inside[: len(inside) - len(hugged[2])]) == 0:
         head, inside, tail = f"{head}[", hugged[1], f"]{hugged[2]})"
-    lines = _targets(head, indent)
-    for item in _items(inside):
-        line = f"{indent}    {item},"
-        lines += [line] if len(line) <= WIDTH else [*_inner(item, f"{indent}    ")]
+    lines, items = _targets(head, indent), _items(inside)
+    comma = "" if len(items) == 1 and _means_a_tuple(head, inside) else ","
+    for item in items:
+        line = f"{indent}    {item}{comma}"
+        lines += [line] if len(line) <= WIDTH else _inner(item, f"{indent}    ", comma)
     return [*lines, indent + tail]
 
 
-def _inner(item: str, indent: str) -> list[str]:
+def _means_a_tuple(head: str, inside: str) -> bool:
+    """Whether a comma after the one item in a bracket would make a tuple of it: in a subscript, or around a value.
+
+    >>> [_means_a_tuple(*of) for of in (("x = f(", "a"), ("x = f[", "a"), ("x = [", "a"), ("return (", "a"))]
+    [False, True, False, True]
+    >>> _means_a_tuple("return (", "a,")
+    False
+    """
+    before = head[-2:-1]
+    called = before.isalnum() or before in ("_", ")", "]")
+    return not inside.rstrip().endswith(",") and called == (head[-1] == "[")
+
+
+def _inner(item: str, indent: str, comma: str) -> list[str]:
     *lines, last = _broken(item, indent)
-    return [*lines, f"{last},"]
+    return [*lines, f"{last}{comma}"]
 
 
 def _targets(head: str, indent: str) -> list[str]:
