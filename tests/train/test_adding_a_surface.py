@@ -126,9 +126,13 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
 
 def test_a_carried_table_needs_the_ids_of_its_rows(tmp_path: Path) -> None:
     """Without them its rows would be given to other ids."""
-    carried = Carried("old", ("tables.items.weight",), (), (), ())
-    old, fitted = Run(tmp_path), {"tables.items": [7, 8], "tables.other": ["x"]}
+    carried = Carried("old", ("tables.items.weight",), (), (), (), ())
+    old, fitted, rows = Run(tmp_path), {"tables.items": [7, 8], "tables.other": ["x"]}, {"tables.items": 3}
     with pytest.raises(SpecError, match=r"T801.*tables\.items"):
-        carried_vocabularies(old, carried, fitted)
+        carried_vocabularies(old, carried, fitted, rows)
     old.vocabularies.write_text('{"tables.items": [3, "a"]}')
-    assert carried_vocabularies(old, carried, fitted) == {"tables.items": [3, "a"], "tables.other": ["x"]}
+    made, became = carried_vocabularies(old, carried, fitted, rows)
+    assert made == {"tables.items": [3, "a", 7], "tables.other": ["x"]}
+    assert [ids.words() for ids in became.tables] == [
+        "tables.items: 2 ids keep their rows, 1 new ones get a row, 1 find none free"
+    ]

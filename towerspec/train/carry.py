@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from towerspec.check import Checked
+from towerspec.check.model import Model
 from towerspec.check.parts import part_paths, report_unknown_part
 from towerspec.diagnostics import Report
 from towerspec.emit.torchscript import tensors
+from towerspec.ir.axes import Label, Names, Rows, axes
 from towerspec.ir.graph import Graph
+from towerspec.layers.features import EXTRA_ROWS
 from towerspec.train.run import Run
 from towerspec.weights import read_safetensors
 
 
 @dataclass(frozen=True)
 class Carried:
-    """What of an earlier run fits: paths whose name and shape are the same, and those that are not carried over."""
+    """What of an earlier run goes on: all of a parameter, a part of one that has grown or changed, or none of it."""
 
     run: str
     carried: tuple[str, ...]
-    resized: tuple[str, ...]  # there in both, of other shapes
+    grown: tuple[Grown, ...]
+    resized: tuple[str, ...]  # there in both, with nothing in common
     new: tuple[str, ...]
     lost: tuple[str, ...]
+    tables: tuple[Ids, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return json.loads(json.dumps(asdict(self)))
 
     def lines(self) -> list[str]:
         """The same for people, parameters of one place together."""
         shown = [f"carried {len(self.carried)} parameters from {self.run}: {_grouped(self.carried)}"]
-        rest = (("resized, so begun anew", self.resized), ("new", self.new), ("left behind", self.lost))
-        return shown + [f"{word}: {_grouped(paths)}" for word, paths in rest if paths]
+        shown += [f"carried a part of {grown.words()}" for grown in self.grown]
+        rest = (("begun anew, as they have nothing in common", self.resized), ("new", self.new), ("lost", self.lost))
+        shown += [f"{word}: {_grouped(paths)}" for word, paths in rest if paths]
+        return shown + [ids.words() for ids in self.tables]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A parameter of which a part goes on: of each axis, how many places were there before, and how many there are."""
+
+    path: str
+    kept: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def words(self) -> str:
+        names = ("row", "column") if len(self.shape) == 2 else ("place",) * len(self.shape)
+        parts = [f"{k:,} of {n:,} {name}s" for k, n, name in zip(self.kept, self.shape, names, strict=True) if k < n]
+        return f"{self.path}: {' and '.join(parts) or 'its columns in another order'}"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """What became of the ids of a fitted table: known ones keep their rows, new ones get what is free."""
+
+    table: str
+    known: int
+    new: int
+    without: int
+
+    def words(self) -> str:
+        shown = f"{self.table}: {self.known:,} ids keep their rows, {self.new:,} new ones get a row"
+        return f"{shown}, {self.without:,} find none free" if self.without else shown
 
 
 def _grouped(paths: Iterable[str]) -> str:
@@ -51,40 +89,140 @@ def _grouped(paths: Iterable[str]) -> str:
     return ", ".join(f"{part} ({n})" if n > 1 else part for part, n in counts.items()) or "none"
 
 
-def carry(module: nn.Module, run: Run) -> Carried:
-    """Gives a module the run's weights and statistics whose names and shapes fit, and says which those are.
+def carry(module: nn.Module, checked: Checked, run: Run) -> Carried:
+    """Gives a module what the run learned, number by number, and says what that is.
+
+    A number goes on where what it stands for is there in both specs: an id's row, a feature's column of a first layer.
 
     Raises:
         SpecError: the folder holds no run (T801), or its weights can't be read (T604).
     """
-    _ = run.record  # a folder without one is no run
-    old = read_safetensors(run.weights)
-    mine = tensors(module)
-    fits = [path for path in mine if path in old and old[path].shape == mine[path].shape]
+    old, mine = read_safetensors(run.weights), tensors(module)
+    found: dict[str, list[Any]] = {"carried": [], "grown": [], "resized": [], "new": []}
+    same = Alike(checked, run.checked())
     with torch.no_grad():
-        for path in fits:
-            mine[path].copy_(old[path])
-    return Carried(
-        str(run.folder),
-        tuple(fits),
-        tuple(path for path in mine if path in old and path not in set(fits)),
-        tuple(path for path in mine if path not in old),
-        tuple(path for path in old if path not in mine),
-    )
+        for path, x in mine.items():
+            pairs = same.places(path, x, old[path]) if path in old else None
+            if path not in old:
+                found["new"].append(path)
+            elif pairs is None:
+                found["resized"].append(path)
+            elif all(isinstance(pair, slice) for pair, _ in pairs):
+                x.copy_(old[path])
+                found["carried"].append(path)
+            else:
+                copy_places(x, old[path], pairs)
+                kept = tuple(n if isinstance(at, slice) else len(at) for (at, _), n in zip(pairs, x.shape, strict=True))
+                found["grown"].append(Grown(path, kept, tuple(x.shape)))
+    lost = tuple(path for path in old if path not in mine)
+    return Carried(str(run.folder), **{key: tuple(paths) for key, paths in found.items()}, lost=lost)
 
 
-def carried_vocabularies(run: Run, carried: Carried, fitted: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The vocabularies of this training: an old one where its table was carried over, whose rows it names.
+Places = list[tuple["slice | Tensor", "slice | Tensor"]]  # for each axis, where to, and from where
+
+
+def copy_places(x: Tensor, old: Tensor, pairs: Places) -> None:
+    """Copies the numbers of `old` at some places of each axis to their places in `x`."""
+    for axis, (_, of) in enumerate(pairs):
+        if not isinstance(of, slice):
+            old = old.index_select(axis, of)
+    at = [torch.arange(n) if isinstance(to, slice) else to for (to, _), n in zip(pairs, x.shape, strict=True)]
+    x[torch.meshgrid(*at, indexing="ij")] = old.to(x.dtype)
+
+
+class Alike:
+    """Which numbers of two specs' parameters stand for the same."""
+
+    def __init__(self, new: Checked, old: Checked) -> None:
+        (self.new, graph), (self.old, before) = new.sound(), old.sound()
+        self.axes, self.before = axes(graph), axes(before)
+
+    def places(self, path: str, x: Tensor, old: Tensor) -> Places | None:
+        """The places of each axis that both have; none where an axis has nothing in common with what it was."""
+        if x.dim() != old.dim() or path not in self.before:
+            return None
+        if self._ids(self.new, path) != self._ids(self.old, path):  # a row is of another id
+            return None
+        found: Places = []
+        for mine, other in zip(self.axes[path], self.before[path], strict=True):
+            pair = _rows(mine, other) if isinstance(mine, Rows) or isinstance(other, Rows) else _labels(mine, other)
+            if pair is None:
+                return None
+            found.append(pair)
+        return found
+
+    @staticmethod
+    def _ids(model: Model, path: str) -> str:
+        """How a table's raw ids become rows."""
+        found = (feature.coding(model.tables) for feature in model.features.values())
+        return next((ids for ids, table, _ in filter(None, found) if f"{table}.weight" == path), "")
+
+
+def _rows(mine: Names, other: Names) -> tuple[slice | Tensor, slice | Tensor] | None:
+    """Known rows at their places, then those of unknown and missing ids; hashed ids scatter over all rows there are."""
+    if mine == other:
+        return slice(None), slice(None)
+    if not isinstance(mine, Rows) or not isinstance(other, Rows) or mine.hashed or other.hashed:
+        return None
+    known = torch.arange(min(mine.known, other.known))
+    extra = torch.arange(EXTRA_ROWS)
+    return torch.cat([known, mine.known + extra]), torch.cat([known, other.known + extra])
+
+
+def _labels(mine: Sequence[Label], other: Sequence[Label]) -> tuple[slice | Tensor, slice | Tensor] | None:
+    """Labels that both have; those that came by another part too, where there is one such in each.
+
+    Where no label is in both, and as many places, each is what it was: a rename changes no number.
+    """
+    if mine == other:
+        return slice(None), slice(None)
+    places = {label: at for at, label in enumerate(other)}
+    found = {at: places[label] for at, label in enumerate(mine) if label in places}
+    taken = set(found.values())
+    left = _once((replace(label, within=""), at) for at, label in enumerate(other) if at not in taken)
+    asked = _once((replace(label, within=""), at) for at, label in enumerate(mine) if at not in found)
+    found |= {at: left[label] for label, at in asked.items() if label in left}
+    if not found:
+        return (slice(None), slice(None)) if len(mine) == len(other) else None
+    if len(mine) == len(other) and found == {at: at for at in range(len(mine))}:
+        return slice(None), slice(None)
+    order = sorted(found)
+    return torch.tensor(order), torch.tensor([found[at] for at in order])
+
+
+def _once(pairs: Iterable[tuple[Label, int]]) -> dict[Label, int]:
+    """Those that occur once."""
+    listed = list(pairs)
+    counts = Counter(label for label, _ in listed)
+    return {label: at for label, at in listed if counts[label] == 1}
+
+
+def carried_vocabularies(
+    run: Run, carried: Carried, fitted: Mapping[str, Sequence[Any]], rows: Mapping[str, int]
+) -> tuple[dict[str, list[Any]], Carried]:
+    """The vocabularies of this training, and what became of each table's ids.
+
+    Where a table goes on, its ids keep their rows, and ids that are new to it follow, the most frequent first, as far
+    as it has `rows`.
 
     Raises:
-        SpecError: the old one is not there (T801).
+        SpecError: the old vocabulary is not there (T801).
     """
-    old = run.read_vocabularies()
-    kept = [path for path in fitted if f"{path}.weight" in carried.carried]
-    for path in kept:
+    old, made, became = run.read_vocabularies(), {}, []
+    going_on = {*carried.carried, *(grown.path for grown in carried.grown)}
+    for path, ids in fitted.items():
+        if f"{path}.weight" not in going_on:
+            made[path] = list(ids)
+            continue
         if path not in old:
             raise run.unusable(f"its vocabularies.json doesn't say which ids the rows of `{path}` are of")
-    return {**fitted, **{path: old[path] for path in kept}}
+        known = old[path][: rows[path]]
+        place = set(known)
+        fresh = [id_ for id_ in ids if id_ not in place]
+        made[path] = [*known, *fresh][: rows[path]]
+        new = len(made[path]) - len(known)
+        became.append(Ids(path, len(known), new, len(fresh) - new))
+    return made, replace(carried, tables=tuple(became))
 
 
 def freeze(module: nn.Module, graph: Graph, parts: Sequence[str], carried: Carried | None) -> list[str]:

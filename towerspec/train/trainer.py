@@ -20,6 +20,7 @@ from torch import Tensor
 from towerspec.check import Checked
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit.torchscript import tensors
+from towerspec.emit.vocabularies import fitted_tables
 from towerspec.layers.blocks import Train
 from towerspec.train.balancing import BALANCERS
 from towerspec.train.callbacks import Best, Checkpoints, Lines
@@ -99,9 +100,9 @@ def _steps(log: Log, valid: Log | None, options: Train) -> int:
 
 def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
     """The generated module with what an earlier run learned, and the rest fitted to the log."""
-    _, graph = checked.sound()
+    model, graph = checked.sound()
     module = shared_module(checked, options.seed)
-    carried = carry(module, setup.init_from) if setup.init_from else None
+    carried = carry(module, checked, setup.init_from) if setup.init_from else None
     frozen = freeze(module, graph, options.freeze, carried)
     fitted = log.fit()
     statistics = statistics_to_fit(fitted.statistics, carried)
@@ -111,7 +112,7 @@ def _make(checked: Checked, log: Log, options: Train, setup: Setup) -> Made:
                 x.copy_(statistics[path])
     vocabularies = fitted.vocabularies
     if setup.init_from and carried:
-        vocabularies = carried_vocabularies(setup.init_from, carried, vocabularies)
+        vocabularies, carried = carried_vocabularies(setup.init_from, carried, vocabularies, fitted_tables(model))
         for line in carried.lines() if primary() else ():
             setup.say(line)
     return Made(module, vocabularies, carried, frozen)
