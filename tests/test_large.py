@@ -61,7 +61,7 @@ def test_a_table_past_two_gib_compiles(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     table = 17_500_002 * 32 * 4
-    assert peak < 6 * table
+    assert peak < 6.5 * table
     home = towerspec.load(tmp_path / "build").surfaces["home"]
     first, last = home({"user": [0], "price": [0.5]}), home({"user": [17_499_999], "price": [0.5]})
     assert first["click"] != last["click"]
