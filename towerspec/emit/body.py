@@ -176,7 +176,6 @@ class Writer:
 
     def _arm(self, step: Step, label: str, rows: str, names: Names) -> list[str]:
         place = arm_of(step, label)
-        captured = [self.name(i, names) for i in self.plan.captured(place)]
         returned = self.plan.arms[place]
         function = f"self.{self.functions[place]}"
         parts = [f"_part_{i}" for i in range(len(returned))]
@@ -189,9 +188,12 @@ class Writer:
             taken, put = "{0}[rows]", "{0}.index_copy(0, rows, {1})"
         else:
             taken, put = "take_rows({0}, rows, n)", "put_rows({0}, rows, {1}, n)"
-        arguments = ", ".join(["rows.numel()", *(taken.format(name) for name in ("request", *captured))])
+        arguments = ["rows.numel()", taken.format("request")]
+        for id_ in self.plan.captured(place):
+            constant = self.graph.by_id[id_].type.level == Level.CONSTANT  # the same for all rows
+            arguments.append(self.name(id_, names) if constant else taken.format(self.name(id_, names)))
         # One call, also where all rows take this arm: two would double the code with each branch inside a branch.
-        lines = [f"{', '.join(parts)} = {function}({arguments})"]
+        lines = [f"{', '.join(parts)} = {function}({', '.join(arguments)})"]
         lines += [f"{target} = {put.format(target, part)}" for target, part in merged]
         if self.traceable:
             return [f"rows = {rows}", *lines]

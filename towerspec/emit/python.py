@@ -214,6 +214,8 @@ class _Unified:
 
     def _routed(self, id_: str, names: Names, writer: Writer) -> str:
         op = self.graph.by_id[id_]
+        if op.type.level == Level.CONSTANT:  # such as a part of a weight: it is the same for all rows
+            return writer.name(id_, names)
         rows = "asking" if op.type.level == Level.REQUEST else "rows"
         if _own_input(op):
             assert isinstance(op.prim, Input)
