@@ -35,7 +35,7 @@ _MODULE = frozenset({*keyword.kwlist, *dir(nn.Module()), *dir(nn.ModuleList())})
 _TAKEN = _MODULE | WORDS | SCRIPT  # as attributes of a generated part
 # As methods of the unified model: it has parts and constants, and as TorchScript it has more attributes.
 _ROOT = frozenset({"features", "heads", "surfaces", "tables", "trunk", "SURFACES", "REQUEST"})
-_METHODS = _MODULE | _ROOT | frozenset(dir(torch.jit.ScriptModule))
+_METHODS = _TAKEN | _ROOT | frozenset(dir(torch.jit.ScriptModule))
 
 
 def attribute(step: str) -> str:
