@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,13 @@ class Csv:
         with pa.input_stream(str(self.path)) as stream:
             yield from pyarrow.csv.open_csv(stream, read, _parse(self.path), _texts(columns or self.names[:1]))
 
-    def sample(self) -> pa.Table:
-        """The rows of the file's beginning."""
+    def sample(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of the rows of the file's beginning."""
+        if not columns:
+            return pa.table({})
         head = self.head + b"\n" if self.whole else _whole_rows(self.head)
         read = pyarrow.csv.ReadOptions(use_threads=False, block_size=len(head) + 1)
-        return pyarrow.csv.read_csv(pa.py_buffer(head), read, _parse(self.path), _texts(self.names))
+        return pyarrow.csv.read_csv(pa.py_buffer(head), read, _parse(self.path), _texts(columns))
 
     def first_cells(self, name: str) -> pa.Array:
         """The first piece of a column that has any cell."""
@@ -85,14 +88,17 @@ def _names(path: Path, line: bytes) -> tuple[str, ...]:
     """The columns that the first line names."""
     read = pyarrow.csv.open_csv(pa.py_buffer(line + b"\n"), parse_options=_parse(path))
     names: tuple[str, ...] = tuple(read.schema.names)
-    if len(set(names)) < len(names):
-        raise unreadable(path, f"it has the column `{next(n for n in names if names.count(n) > 1)}` twice")
     between = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
     if between is not None:
         shown = "tabs" if between == "\t" else f"`{between}`"
         help = "separate them by commas, or by tabs in a file whose name ends in .tsv"
         raise unreadable(path, f"its cells seem to be separated by {shown}", help)
     return names
+
+
+def repeated(names: Sequence[str]) -> frozenset[str]:
+    """The names of columns that stand more than once."""
+    return frozenset(name for name, count in Counter(names).items() if count > 1)
 
 
 def _whole_rows(head: bytes) -> bytes:

@@ -25,7 +25,7 @@ from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array, Vocabulary
 from towerspec.train.reader import Raw, Window, stream
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
-from towerspec.train.schema import check_requests, check_schema
+from towerspec.train.schema import check_requests, settled
 from towerspec.train.sources import File, Piece, open_files
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Log:
 
     def raw(self, columns: Sequence[str], order: Sequence[Piece] | None = None) -> Iterator[Raw]:
         """Some columns as the files hold them, a bounded number of rows at a time."""
-        return stream(self.files, self.pieces if order is None else order, columns, self.window)
+        pieces = self.pieces if order is None else order
+        return stream(self.files, pieces, columns, self.window, self.encoder.columns.nulls)
 
     def encoded(self, order: Sequence[Piece] | None = None) -> Iterator[Rows]:
         """The rows as the model takes them, a bounded number at a time.
@@ -199,5 +200,5 @@ def open_log(
     model, graph = checked.sound()
     encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
     files = open_files([Path(path) for path in paths], encoder.reads)
-    check_schema(files, encoder)
+    files = settled(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

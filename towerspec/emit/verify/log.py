@@ -24,7 +24,7 @@ class Logged:
         from towerspec.train.data import Log
         from towerspec.train.encode import Vocabulary
         from towerspec.train.rows import BY_NAME, Encoder
-        from towerspec.train.schema import check_schema
+        from towerspec.train.schema import settled
         from towerspec.train.sources import open_files
 
         model, _ = checked.sound()
@@ -32,8 +32,7 @@ class Logged:
         encoder = Encoder(model, BY_NAME, {of: Vocabulary(raw) for of, raw in vocabularies.items()})
         encoder.labels = {}
         files = open_files([path], encoder.reads)
-        check_schema(files, encoder)
-        log = Log(model, frozenset(), tuple(files), encoder)
+        log = Log(model, frozenset(), tuple(settled(files, encoder)), encoder)
         step = {name: -(-count // ROWS) for name, count in log.counts.items()}
         self._parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in self.surfaces}
         seen = dict.fromkeys(self.surfaces, 0)
