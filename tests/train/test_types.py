@@ -1,4 +1,4 @@
-"""Every type of Arrow's in every place that a spec reads: the same values as from a plain column, or refused by T812."""
+"""Every type of Arrow's in every place that a spec reads: the values of a plain column, or refused by T812."""
 
 from __future__ import annotations
 
