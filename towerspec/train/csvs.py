@@ -58,6 +58,10 @@ class Csv:
         return pa.nulls(0, pa.string())
 
 
+# A quote that ends no cell, as Spark writes it; Arrow would read another text.
+_ESCAPED = re.compile(rb'\\"[^"\t,\r\n]')
+
+
 def open_csv(path: Path) -> Csv:
     """A file by its first bytes.
 
@@ -68,6 +72,9 @@ def open_csv(path: Path) -> Csv:
         head = stream.read(SAMPLE)
     if not head.strip():
         raise unreadable(path, "it is empty")
+    if _ESCAPED.search(head):
+        help = 'write them as `""`, as Spark does with `option("escape", "\\"")`'
+        raise unreadable(path, 'quotes in its cells are written as `\\"`', help)
     lines = re.split(rb"\r\n|\n|\r", head, maxsplit=1)
     return Csv(path, _names(path, lines[0]), head, len(head) < SAMPLE and not b"".join(lines[1:]).strip())
 

@@ -97,7 +97,7 @@ def where(raw: Raw, row: int) -> str:
 def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Diagnostic:
     """The diagnostic for a value without a meaning."""
     value = error.value
-    if raw.items.get(column) == "float" and isinstance(value, float) and abs(value) < 2**53 and value.is_integer():
+    if raw.items.get(column) == "float" and isinstance(value, float) and abs(value) <= 2**64 and value.is_integer():
         value = int(value)  # as the file has it
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
     what = "label" if code == "T815" else "column"

@@ -21,7 +21,8 @@ from towerspec.train.csvs import broken, open_csv, repeated, unreadable
 from towerspec.train.texts import Reads, guess, odd
 
 ROWS = 32_768  # of a piece in memory
-PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET = (".parquet", ".pq")
+CSV = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst", ".lz4"))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def is_moment(kind: pa.DataType) -> bool:
 # ---- plain types -------------------------------------------------------------------------------
 
 _LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
+_NANOSECONDS = {"D": 86_400 * 10**9, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 _EXTENSIONS = {"arrow.bool8": pa.bool_(), "arrow.uuid": pa.string(), "arrow.json": pa.string()}
 
 
@@ -121,9 +122,8 @@ def instants(column: pa.Array) -> np.ndarray[Any, Any]:
     """Dates and times as int64 nanoseconds, modulo 2^64, so that a moment is the same in every unit; null is any."""
     kind = column.type
     unit = "D" if pa.types.is_date32(kind) else "ms" if pa.types.is_date64(kind) else kind.unit
-    scale = np.timedelta64(1, unit) // np.timedelta64(1, "ns")
     raw = column.view(pa.int32() if kind.bit_width == 32 else pa.int64())
-    return np.asarray(pc.fill_null(raw, 0).to_numpy().astype(np.int64) * np.int64(scale))
+    return np.asarray(pc.fill_null(raw, 0).to_numpy().astype(np.int64) * np.int64(_NANOSECONDS[unit]))
 
 
 def _of_extension(column: pa.Array) -> pa.Array:
