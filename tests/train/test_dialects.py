@@ -24,6 +24,7 @@ import pytest
 from towerspec.check import Checked, check_text
 from towerspec.diagnostics import SpecError
 from towerspec.runtime.vocabulary import text_id
+from towerspec.train import csvs
 from towerspec.train.data import Columns, open_log
 from towerspec.train.rows import join
 
@@ -288,6 +289,18 @@ def test_what_is_not_read(checked: Checked, write: Write, said: str, tmp_path: P
     with pytest.raises(SpecError) as found:
         list(open_log(checked, [path], Columns(time="day")).encoded())
     assert any(said.format(path) in d.message for d in found.value.diagnostics), found.value
+
+
+def test_such_quotes_after_a_files_beginning(checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, (header, row) = tmp_path / "log.csv", ESCAPED.splitlines()
+    plain_row = row.replace('\\"', '""')
+    monkeypatch.setattr(csvs, "BLOCK", 512)
+    for before in range(20, 24):  # whose last bytes are at the end of a block, or aren't
+        for length in range(4):
+            path.write_text("\n".join([header, *[plain_row] * before, "home" + row[4:], ""]))
+            monkeypatch.setattr(csvs, "SAMPLE", 512 + length)
+            with pytest.raises(SpecError, match=r"quotes in its cells are written as"):
+                list(open_log(checked, [path]).encoded())
 
 
 def test_a_backslash_before_a_quote_that_ends_its_cell(checked: Checked, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
 
     run = Run(folder)
     checked = run.checked()
-    nulls = [*(run.record.get("data") or {}).get("null", ()), *given["nulls"]]  # what was missing in training still is
+    nulls = [*run.nulls, *given["nulls"]]  # what was missing in training still is
     named = columns(*({**given, "nulls": nulls}[k] for k in OPTIONS))
     log = open_log(checked, given["data"], named, run.read_vocabularies())
     if given["after"] is not None or given["before"] is not None:

@@ -39,7 +39,7 @@ class Csv:
         if self.header_only:  # which no line may end: Arrow takes that for a mistake
             return
         read = pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=False)  # one thread counts rows for its errors
-        with pa.input_stream(str(self.path)) as stream:
+        with pa.input_stream(str(self.path)) as file, pa.PythonFile(_Watched(self.path, file), "r") as stream:
             yield from pyarrow.csv.open_csv(stream, read, _parse(self.path), _texts(columns or self.names[:1]))
 
     def sample(self, columns: Sequence[str]) -> pa.Table:
@@ -62,6 +62,30 @@ class Csv:
 _ESCAPED = re.compile(rb'\\"[^"\t,\r\n]')
 
 
+def _check_quotes(path: Path, content: bytes) -> None:
+    if _ESCAPED.search(content):
+        help = 'write them as `""`, as Spark does with `option("escape", "\\"")`'
+        raise unreadable(path, 'quotes in its cells are written as `\\"`', help)
+
+
+class _Watched:
+    """A file's bytes as Arrow asks for them, each looked at once for what it would misread."""
+
+    closed = False
+
+    def __init__(self, path: Path, file: pa.NativeFile) -> None:
+        self.path, self.file, self.last = path, file, b""
+
+    def read(self, size: int) -> bytes:
+        content = bytes(self.file.read(size))
+        _check_quotes(self.path, self.last + content)
+        self.last = content[-2:]
+        return content
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def open_csv(path: Path) -> Csv:
     """A file by its first bytes.
 
@@ -72,9 +96,7 @@ def open_csv(path: Path) -> Csv:
         head = stream.read(SAMPLE)
     if not head.strip():
         raise unreadable(path, "it is empty")
-    if _ESCAPED.search(head):
-        help = 'write them as `""`, as Spark does with `option("escape", "\\"")`'
-        raise unreadable(path, 'quotes in its cells are written as `\\"`', help)
+    _check_quotes(path, head)
     lines = re.split(rb"\r\n|\n|\r", head, maxsplit=1)
     return Csv(path, _names(path, lines[0]), head, len(head) < SAMPLE and not b"".join(lines[1:]).strip())
 
