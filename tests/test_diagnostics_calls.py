@@ -641,6 +641,20 @@ def T811_column(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T811_surface(_: pytest.MonkeyPatch) -> None:
+    tower = "    tower {\n        head click : binary\n"
+    Path("small.tower").write_text(
+        SPEC.replace(f"search {{\n{tower}", f"search {{\n{tower}        head buy : binary\n")
+    )
+    log(GOOD)
+
+
+@case
+def T811_twice(_: pytest.MonkeyPatch) -> None:
+    log("".join(f"{line},{line.split(',')[2]}\n" for line in GOOD.splitlines()))
+
+
+@case
 def T812_type(_: pytest.MonkeyPatch) -> None:
     log("surface,item,price,click\nhome,1,dear,1\nsearch,2,cheap,0\n")
 
@@ -694,6 +708,12 @@ def T815_label(_: pytest.MonkeyPatch) -> None:
 
 
 @case
+def T815_size(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("head click : binary", "head click : regression"))
+    log(GOOD.replace(",1\n", ",1e39\n"))
+
+
+@case
 def T816_time(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)
     main(["train", "small.tower", "--data", "log.csv", "-o", "run", "--valid-from", "3"])
@@ -716,6 +736,23 @@ def T817_vocabulary(_: pytest.MonkeyPatch) -> None:
 @case
 def T818_warning(_: pytest.MonkeyPatch) -> None:
     log(GOOD.replace(",1\n", ",0\n"))
+
+
+@case
+def T818_null(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: hash,"))
+    log(GOOD.replace("home,3", "home,\\N"))
+
+
+@case
+def T818_no_time(_: pytest.MonkeyPatch) -> None:
+    days = (f"{day},{row}" for day, row in zip(["day", "", *"23456789"], GOOD.splitlines(), strict=False))
+    log("\n".join(days) + "\n", "--time-column", "day")
+
+
+@case
+def T810_escape(_: pytest.MonkeyPatch) -> None:
+    log(GOOD.replace("home,3", 'home,"3 \\"inches\\""'))
 
 
 @case
@@ -804,7 +841,7 @@ def T824_not_a_number(_: pytest.MonkeyPatch) -> None:
 @case
 def T824_diverged(_: pytest.MonkeyPatch) -> None:
     Path("small.tower").write_text(SPEC.replace("head click : binary", "head click : regression"))
-    Path("log.csv").write_text(GOOD.replace(",1\n", ",1e38\n"))
+    Path("log.csv").write_text(GOOD.replace("1.5,", "1e30,"))
     main(["train", "small.tower", "--data", "log.csv", "-o", "run"])
 
 

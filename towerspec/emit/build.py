@@ -107,7 +107,10 @@ class _Compile:
         # The reference computes in float64: widened once, and not again for each call of each surface.
         self.wide = Wide(graph, self.weights)
         self.known = vocabularies.read_vocabularies(model, beside) if beside else {}
-        samples = Logged(checked, options.samples, self.known) if options.samples and options.level >= 3 else None
+        nulls = vocabularies.null_words(beside) if beside else []
+        samples = (
+            Logged(checked, options.samples, self.known, nulls) if options.samples and options.level >= 3 else None
+        )
         self.keys = Keys(self.weights, {**_shown(options), "verification": VERIFICATION, "samples": _digest(samples)})
         self.verifier = Verifier(model, graph, self.slices, self.wide, options, watch, samples)
         self.files: dict[str, Content] = {"model.py": self.source.encode()}

@@ -30,6 +30,14 @@ def locate(weights: Path) -> tuple[Path, Path]:
     return run.weights, run.vocabularies
 
 
+def null_words(path: Path) -> list[str]:
+    """The texts that stood for a missing value in the log of the run that has the vocabularies; none without a run."""
+    from towerspec.train.run import Run
+
+    run = Run(path.parent)
+    return run.nulls if run.finished else []
+
+
 def fitted_tables(model: Model) -> dict[str, int]:
     """How many rows each table with `ids: fitted` has, by its path."""
     found = [feature.coding(model.tables) for feature in model.features.values()]

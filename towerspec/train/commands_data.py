@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +37,13 @@ _COLUMNS = (
         help="Says which rows were shown together; used if the data have it.",
     ),
     click.option("--time-column", metavar="NAME", help="Says when a row was shown."),
+    click.option(
+        "--null",
+        "nulls",
+        multiple=True,
+        metavar="WORD",
+        help="A text that stands for a missing value, such as NA; may be repeated.",
+    ),
 )
 
 
@@ -47,14 +54,19 @@ def column_options(command: F) -> F:
     return command
 
 
-def columns(surface_column: str, mapping: tuple[str, ...], request_column: str, time_column: str | None) -> Columns:
+def columns(
+    surface_column: str, mapping: Sequence[str], request_column: str, time_column: str | None, nulls: Sequence[str]
+) -> Columns:
     """The options of `column_options` as the reader takes them."""
     from towerspec.train.data import Columns
 
     if any("=" not in item for item in mapping):
         raise click.UsageError("--map-surface takes RAW=NAME")
     surfaces = {raw: name for raw, _, name in (item.rpartition("=") for item in mapping)}
-    return Columns(surface_column, surfaces, request_column, time_column)
+    return Columns(surface_column, surfaces, request_column, time_column, tuple(dict.fromkeys(nulls)))
+
+
+OPTIONS = ("surface_column", "mapping", "request_column", "time_column", "nulls")  # what `columns` takes
 
 
 def needs(package: str, extra: str = "train") -> None:

@@ -12,7 +12,7 @@ import click
 
 from towerspec.diagnostics import Diagnostic, SpecError, listing, render
 from towerspec.terminal import JSON, example, table
-from towerspec.train.commands_data import F, column_options, columns, needs
+from towerspec.train.commands_data import OPTIONS, F, column_options, columns, needs
 
 if TYPE_CHECKING:
     from towerspec.train.data import Log
@@ -55,14 +55,20 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     needs("sklearn")
     from towerspec.train.data import open_log
     from towerspec.train.run import Run
+    from towerspec.train.survey import untimed_warning
 
     run = Run(folder)
     checked = run.checked()
-    named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
+    nulls = [*run.nulls, *given["nulls"]]  # what was missing in training still is
+    named = columns(*({**given, "nulls": nulls}[k] for k in OPTIONS))
     log = open_log(checked, given["data"], named, run.read_vocabularies())
     if given["after"] is not None or given["before"] is not None:
         log = log.where(after=given["after"], before=given["before"])
+        warning = untimed_warning(log)
+        if warning is not None:
+            click.echo(render(warning), err=True)
     said = {"data": [str(p) for p in given["data"]], "from": given["after"], "before": given["before"]}
+    said["null"] = list(named.nulls)
     return run, log, said
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from towerspec.diagnostics import render
 from towerspec.terminal import JSON, STRICT, example, read_spec
-from towerspec.train.commands_data import column_options, columns, needs
+from towerspec.train.commands_data import OPTIONS, column_options, columns, needs
 
 if TYPE_CHECKING:
+    from towerspec.train.data import Log
     from towerspec.train.run import Run
 
 
@@ -78,14 +80,16 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
     model, _ = checked.sound()
     options = settings(model.train, given["settings"])
     options = options.model_copy(update={"freeze": (*options.freeze, *given["frozen"])})
-    named = columns(*(given[k] for k in ("surface_column", "mapping", "request_column", "time_column")))
+    named = columns(*(given[k] for k in OPTIONS))
     log = open_log(checked, given["data"], named)
     valid = open_log(checked, given["valid"], named) if given["valid"] else None
     if given["valid_from"] is not None:
         if valid is not None:
             raise click.UsageError("--valid and --valid-from exclude each other")
         log, valid = log.where(before=given["valid_from"]), log.where(after=given["valid_from"])
+        _say_untimed(log)
     data = {k: [str(p) for p in given[k]] for k in ("data", "valid")} | {"valid_from": given["valid_from"]}
+    data["null"] = list(named.nulls)
     setup = Setup(
         resume=given["resume"],
         processes=given["processes"],
@@ -100,6 +104,16 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
     run = train(checked, log, valid, out, options, setup)
     if primary():
         _report(run, as_json)
+
+
+def _say_untimed(log: Log) -> None:
+    """Warns of rows that are neither before a time nor after it."""
+    from towerspec.train.survey import untimed_warning
+    from towerspec.train.trainer import primary
+
+    warning = untimed_warning(log) if primary() else None
+    if warning is not None:
+        click.echo(render(warning), err=True)
 
 
 def _report(run: Run, as_json: bool) -> None:

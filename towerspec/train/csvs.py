@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,16 @@ class Csv:
         if self.header_only:  # which no line may end: Arrow takes that for a mistake
             return
         read = pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=False)  # one thread counts rows for its errors
-        with pa.input_stream(str(self.path)) as stream:
+        with pa.input_stream(str(self.path)) as file, pa.PythonFile(_Watched(self.path, file), "r") as stream:
             yield from pyarrow.csv.open_csv(stream, read, _parse(self.path), _texts(columns or self.names[:1]))
 
-    def sample(self) -> pa.Table:
-        """The rows of the file's beginning."""
+    def sample(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of the rows of the file's beginning."""
+        if not columns:
+            return pa.table({})
         head = self.head + b"\n" if self.whole else _whole_rows(self.head)
         read = pyarrow.csv.ReadOptions(use_threads=False, block_size=len(head) + 1)
-        return pyarrow.csv.read_csv(pa.py_buffer(head), read, _parse(self.path), _texts(self.names))
+        return pyarrow.csv.read_csv(pa.py_buffer(head), read, _parse(self.path), _texts(columns))
 
     def first_cells(self, name: str) -> pa.Array:
         """The first piece of a column that has any cell."""
@@ -53,6 +56,34 @@ class Csv:
             if batch.column(0).null_count < len(batch):
                 return batch.column(0)
         return pa.nulls(0, pa.string())
+
+
+# A quote that ends no cell, as Spark writes it; Arrow would read another text.
+_ESCAPED = re.compile(rb'\\"[^"\t,\r\n]')
+
+
+def _check_quotes(path: Path, content: bytes) -> None:
+    if _ESCAPED.search(content):
+        help = 'write them as `""`, as Spark does with `option("escape", "\\"")`'
+        raise unreadable(path, 'quotes in its cells are written as `\\"`', help)
+
+
+class _Watched:
+    """A file's bytes as Arrow asks for them, each looked at once for what it would misread."""
+
+    closed = False
+
+    def __init__(self, path: Path, file: pa.NativeFile) -> None:
+        self.path, self.file, self.last = path, file, b""
+
+    def read(self, size: int) -> bytes:
+        content = bytes(self.file.read(size))
+        _check_quotes(self.path, self.last + content)
+        self.last = content[-2:]
+        return content
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def open_csv(path: Path) -> Csv:
@@ -65,6 +96,7 @@ def open_csv(path: Path) -> Csv:
         head = stream.read(SAMPLE)
     if not head.strip():
         raise unreadable(path, "it is empty")
+    _check_quotes(path, head)
     lines = re.split(rb"\r\n|\n|\r", head, maxsplit=1)
     return Csv(path, _names(path, lines[0]), head, len(head) < SAMPLE and not b"".join(lines[1:]).strip())
 
@@ -85,14 +117,17 @@ def _names(path: Path, line: bytes) -> tuple[str, ...]:
     """The columns that the first line names."""
     read = pyarrow.csv.open_csv(pa.py_buffer(line + b"\n"), parse_options=_parse(path))
     names: tuple[str, ...] = tuple(read.schema.names)
-    if len(set(names)) < len(names):
-        raise unreadable(path, f"it has the column `{next(n for n in names if names.count(n) > 1)}` twice")
     between = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
     if between is not None:
         shown = "tabs" if between == "\t" else f"`{between}`"
         help = "separate them by commas, or by tabs in a file whose name ends in .tsv"
         raise unreadable(path, f"its cells seem to be separated by {shown}", help)
     return names
+
+
+def repeated(names: Sequence[str]) -> frozenset[str]:
+    """The names of columns that stand more than once."""
+    return frozenset(name for name, count in Counter(names).items() if count > 1)
 
 
 def _whole_rows(head: bytes) -> bytes:

@@ -23,9 +23,9 @@ from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array, Vocabulary
-from towerspec.train.reader import Raw, Window, stream
+from towerspec.train.reader import Raw, Window, stream, times_of
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
-from towerspec.train.schema import check_requests, check_schema
+from towerspec.train.schema import check_requests, settled
 from towerspec.train.sources import File, Piece, open_files
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Log:
     window: Window = field(default_factory=Window)
     cache: int = CACHE
     buffer: int = BUFFER
-    _kept: list[Rows] = field(default_factory=list, repr=False)  # the whole log, once it is read
+    _kept: list[Rows | None] = field(default_factory=list, repr=False)  # the whole log once it is read, if it fits
 
     def rows(self) -> int:
         """How many rows there are."""
@@ -70,6 +70,15 @@ class Log:
             total += np.bincount(self.encoder.surface(raw, problems), minlength=len(total))
             problems.check()
         return {name: int(count) for name, count in zip(self.encoder.surfaces, total, strict=True)}
+
+    @functools.cached_property
+    def untimed(self) -> int:
+        """How many rows of the files have no time, and so lie in no window."""
+        name = self.encoder.columns.time
+        if name is None:
+            return 0
+        every = stream(self.files, self.pieces, [name], Window(), self.encoder.columns.nulls)
+        return sum(times_of(raw, name).null_count for raw in every)
 
     @functools.cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -94,7 +103,9 @@ class Log:
     def with_vocabularies(self, vocabularies: Mapping[str, Sequence[Any]]) -> Log:
         """The same rows, with raw ids of tables with `ids: fitted` looked up in these; see `fit`."""
         encoder = Encoder(self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()})
-        return replace(self, encoder=encoder, _kept=[])
+        log = replace(self, encoder=encoder, _kept=[])
+        log.__dict__.update({name: self.__dict__[name] for name in ("counts", "untimed") if name in self.__dict__})
+        return log
 
     def fit(self) -> Fitted:
         """What training fits to these rows before it begins: statistics and vocabularies. It is done once.
@@ -114,7 +125,8 @@ class Log:
 
     def raw(self, columns: Sequence[str], order: Sequence[Piece] | None = None) -> Iterator[Raw]:
         """Some columns as the files hold them, a bounded number of rows at a time."""
-        return stream(self.files, self.pieces if order is None else order, columns, self.window)
+        pieces = self.pieces if order is None else order
+        return stream(self.files, pieces, columns, self.window, self.encoder.columns.nulls)
 
     def encoded(self, order: Sequence[Piece] | None = None) -> Iterator[Rows]:
         """The rows as the model takes them, a bounded number at a time.
@@ -127,20 +139,20 @@ class Log:
             yield self.encoder.encode(raw)
 
     def _whole(self) -> Rows | None:
-        """All rows, if they fit into the cache; they are read once."""
+        """All rows, if they fit into the cache; whether they do is found out once."""
         if not self._kept:
-            parts, total = [], 0
-            known = None if any(p.rows is None for p in self.pieces) else sum(p.rows or 0 for p in self.pieces)
-            for rows in self.encoded():
-                parts.append(rows.map(_narrow))
-                total += parts[-1].bytes
-                expected = parts[0].bytes / len(parts[0]) * known if known and not self.window.columns else 0.0
-                if max(total, expected) > self.cache:
-                    return None
-            if not parts:
-                return None
-            self._kept.append(join(parts))
+            self._kept.append(self._fitting())
         return self._kept[0]
+
+    def _fitting(self) -> Rows | None:
+        """All rows; none where there are none, or as soon as the first ones show that they don't fit."""
+        parts, total = [], 0
+        for rows in self.encoded():
+            parts.append(rows.map(_narrow))
+            total += parts[-1].bytes
+            if max(total, parts[0].bytes / len(parts[0]) * self.rows()) > self.cache:
+                return None
+        return join(parts) if parts else None
 
     def batches(
         self,
@@ -199,5 +211,5 @@ def open_log(
     model, graph = checked.sound()
     encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
     files = open_files([Path(path) for path in paths], encoder.reads)
-    check_schema(files, encoder)
+    files = settled(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

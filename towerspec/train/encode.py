@@ -16,68 +16,12 @@ import pyarrow.compute as pc
 from towerspec.layers.features import PADDING
 from towerspec.layers.heads import Count, Head, Multiclass, Regression
 from towerspec.train.columns import Coding
+from towerspec.train.fnv import fnv1a
+from towerspec.train.types import Malformed, is_id, is_text, plain
 
 Array = np.ndarray[Any, Any]
-_FNV_OFFSET, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _LARGEST = np.iinfo(np.int64).max
-
-
-class Malformed(Exception):
-    """A row without a meaning: its position in the column, what it holds, and what a row has to be."""
-
-    def __init__(self, row: int, value: object, wanted: str) -> None:
-        super().__init__(f"row {row} holds {value!r}, not {wanted}")
-        self.row, self.value, self.wanted = row, value, wanted
-
-
-def is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_boolean(kind)
-        or types.is_null(kind)
-    )
-
-
-def is_id(kind: pa.DataType) -> bool:
-    """Whether a column of numbers may hold ids: true and false are none."""
-    return is_number(kind) and not pa.types.is_boolean(kind)
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def plain(column: pa.Array) -> pa.Array:
-    """A column without dictionaries, and with bytes as texts; raises `Malformed` where they are none."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if is_bytes(column.type):
-        try:
-            column = pc.cast(column, pa.string())
-        except pa.ArrowInvalid:
-            raise _no_text(column) from None
-    return column
-
-
-def _no_text(column: pa.Array) -> Malformed:
-    """The first bytes that are no UTF-8."""
-    for row, value in enumerate(column.to_pylist()):
-        try:
-            (value or b"").decode()
-        except UnicodeDecodeError:
-            return Malformed(row, value, "a text in UTF-8")
-    raise AssertionError("all of them are")
+LARGEST_LABEL = 1e19  # the square of a larger one has no place in float32, so that no loss of it would be a number
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -205,28 +149,6 @@ class Vocabulary:
         return np.asarray(rows.astype(np.int64))
 
 
-def fnv1a(column: pa.Array) -> Array:
-    """Texts as 64-bit ids: FNV-1a of their UTF-8 bytes, as int64; null is -1.
-
-    >>> hex(int(fnv1a(pa.array(["a"]))[0]) & 2**64 - 1)
-    '0xaf63dc4c8601ec8c'
-    """
-    texts = pc.cast(column, pa.large_string())
-    _, offsets, data = texts.buffers()
-    at = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    content = np.frombuffer(data or b"", dtype=np.uint8)
-    hashes = np.full(len(texts), _FNV_OFFSET, dtype=np.uint64)
-    lengths = np.diff(at)
-    order = np.argsort(-lengths, kind="stable")  # the longest first: those with a byte left are a prefix
-    ends = np.searchsorted(-lengths[order], -np.arange(int(lengths.max(initial=0))), side="left")
-    for position, count in enumerate(ends):
-        rows = order[:count]
-        hashes[rows] = (hashes[rows] ^ content[at[rows] + position]) * _FNV_PRIME
-    whole = hashes.view(np.int64)
-    whole[texts.is_null().to_numpy(zero_copy_only=False)] = PADDING
-    return whole
-
-
 # ---- lists -------------------------------------------------------------------------------------
 
 
@@ -285,8 +207,8 @@ def _allowed(found: Array, head: Head) -> Array:
     if isinstance(head, Multiclass):
         return (found == np.floor(found)) & (found >= 0) & (found < head.width())
     if isinstance(head, Count):
-        return (found >= 0) & np.isfinite(found)
-    return np.isfinite(found) if isinstance(head, Regression) else (found == 0) | (found == 1)
+        return (found >= 0) & (found <= LARGEST_LABEL)
+    return np.abs(found) <= LARGEST_LABEL if isinstance(head, Regression) else (found == 0) | (found == 1)
 
 
 def wanted_label(head: Head) -> str:
@@ -295,5 +217,5 @@ def wanted_label(head: Head) -> str:
         names = ", ".join(str(value) for value in (head.values or ())[:8])
         return f"one of {names}, or its index" if names else f"a class from 0 to {head.width() - 1}"
     if isinstance(head, Count):
-        return "a number of 0 or more"
-    return "a finite number" if isinstance(head, Regression) else "0 or 1"
+        return f"a number from 0 to {LARGEST_LABEL:g}"
+    return f"a number of at most {LARGEST_LABEL:g} in size" if isinstance(head, Regression) else "0 or 1"

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from towerspec.layers.features import PADDING, Number
 from towerspec.train.columns import FeatureColumn
-from towerspec.train.encode import Array, Malformed, integers, is_text, plain
+from towerspec.train.encode import Array, integers
 from towerspec.train.reader import malformed
 from towerspec.train.rows import Encoder, Problems
+from towerspec.train.types import Malformed, is_text, plain
 
 if TYPE_CHECKING:
     from torch import Tensor

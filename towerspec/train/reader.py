@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import time
 from typing import Any
 
 import numpy as np
@@ -12,38 +13,52 @@ import pyarrow.compute as pc
 
 from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.csvs import broken
-from towerspec.train.encode import Array, Malformed, is_list, is_number, plain
+from towerspec.train.encode import Array
 from towerspec.train.sources import File, Piece
-from towerspec.train.texts import WORDS, from_text
+from towerspec.train.texts import WORDS, from_text, without
+from towerspec.train.types import Malformed, is_moment, is_number, plain, storage
 
 
 @dataclass(frozen=True)
 class Raw:
     """Some rows of one file: columns by name, and each row's number in the file, counted from 0.
 
-    `items` says what the texts of a CSV file's columns hold.
+    `items` says what the texts of a CSV file's columns hold, and `nulls` which texts stand for a missing value.
     """
 
     file: str
     rows: Array
     columns: Mapping[str, pa.Array]
     items: Mapping[str, str]
+    nulls: tuple[str, ...] = ()
 
     def column(self, name: str, listed: bool = False) -> pa.Array:
         """A column with the type that its cells have; raises `Malformed` where one of a CSV file has another."""
         column = self.columns[name]
-        return from_text(column, self.items[name], listed) if name in self.items else plain(column)
+        if name in self.items:
+            return from_text(column, self.items[name], listed, self.nulls)
+        return without(plain(column), self.nulls)
+
+    def key(self, name: str) -> pa.Array:
+        """A column whose values are only told apart: as `column`, but bytes may be any."""
+        return self.column(name) if name in self.items else without(storage(self.columns[name]), self.nulls)
 
     def take(self, rows: Array) -> Raw:
         """Some of these rows."""
         at = pa.array(rows)
-        return Raw(self.file, self.rows[rows], {name: c.take(at) for name, c in self.columns.items()}, self.items)
+        return replace(self, rows=self.rows[rows], columns={name: c.take(at) for name, c in self.columns.items()})
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str], window: Window) -> Iterator[Raw]:
+def stream(
+    files: Sequence[File],
+    pieces: Sequence[Piece],
+    columns: Sequence[str],
+    window: Window,
+    nulls: tuple[str, ...] = (),
+) -> Iterator[Raw]:
     """The rows of some pieces, a bounded number at a time, as far as the time column lets them through.
 
     Raises:
@@ -54,9 +69,9 @@ def stream(files: Sequence[File], pieces: Sequence[Piece], columns: Sequence[str
         file, first = by_name[piece.file], piece.first
         wanted = [name for name in dict.fromkeys([*columns, *window.columns]) if name in file.schema.names]
         for batch in _batches(piece, [name for name in wanted if name not in file.constants]):
-            held = {name: _no_view(x) for name, x in zip(batch.schema.names, batch.columns, strict=True)}
+            held = {name: storage(batch.column(name)) for name in batch.schema.names if name in wanted}
             held |= {name: pa.repeat(x, batch.num_rows) for name, x in file.constants.items() if name in wanted}
-            raw = Raw(piece.file, np.arange(first, first + batch.num_rows), held, file.items)
+            raw = Raw(piece.file, np.arange(first, first + batch.num_rows), held, file.items, nulls)
             first += batch.num_rows
             inside = window.rows(raw)
             raw = raw if inside is None else raw.take(inside)
@@ -71,14 +86,7 @@ def _batches(piece: Piece, names: list[str]) -> Iterator[pa.RecordBatch]:
         raise broken(piece.file, error) from error
 
 
-def _no_view(column: pa.Array) -> pa.Array:
-    """A column without views of texts, which Arrow can't take rows of."""
-    kind = column.type
-    if pa.types.is_string_view(kind):
-        return pc.cast(column, pa.string())
-    if is_list(kind) and pa.types.is_string_view(kind.value_type):
-        return pc.cast(column, pa.list_(pa.string()))
-    return column
+MISSING = "write missing values as empty cells, or name the word for them, as `--null NA`"
 
 
 def where(raw: Raw, row: int) -> str:
@@ -89,14 +97,14 @@ def where(raw: Raw, row: int) -> str:
 def malformed(raw: Raw, column: str, error: Malformed, code: str = "T813") -> Diagnostic:
     """The diagnostic for a value without a meaning."""
     value = error.value
-    if raw.items.get(column) == "float" and isinstance(value, float) and value.is_integer():
+    if raw.items.get(column) == "float" and isinstance(value, float) and abs(value) <= 2**64 and value.is_integer():
         value = int(value)  # as the file has it
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
     what = "label" if code == "T815" else "column"
     notes, help = [f"it takes {error.wanted}, or null"], None
     if raw.items.get(column) in WORDS and isinstance(value, str):
         notes.append(f"the first cells of the file's column hold {WORDS[raw.items[column]]} each")
-        help = "write missing values as empty cells; where the column is one of texts, give Parquet, which says so"
+        help = f"{MISSING}; where the column is one of texts, give Parquet, which says so"
     message = f"{where(raw, error.row)}: the {what} `{column}` holds {shown}"
     return Diagnostic(code, message, notes=tuple(notes), help=help)
 
@@ -117,15 +125,30 @@ class Window:
         """The rows that lie in it; none where it has no bounds."""
         if not self.columns:
             return None
-        try:
-            times = raw.column(self.columns[0])
-        except Malformed as error:
-            raise SpecError(malformed(raw, self.columns[0], error)) from None
+        times = times_of(raw, self.columns[0])
         inside = pa.array(np.ones(len(raw), dtype=bool))
         for bound, compare in ((self.after, pc.greater_equal), (self.before, pc.less)):
-            if bound is not None:
+            if bound is not None and not pa.types.is_null(times.type):
                 inside = pc.and_(inside, pc.fill_null(compare(times, moment(bound, times.type)), False))
+        inside = pc.and_(inside, times.is_valid())
         return np.flatnonzero(inside.to_numpy(zero_copy_only=False))
+
+
+def times_of(raw: Raw, column: str) -> pa.Array:
+    """The time column, null where a row has none.
+
+    Raises:
+        SpecError: one has no meaning (T813).
+    """
+    try:
+        times = raw.column(column)
+    except Malformed as error:
+        raise SpecError(malformed(raw, column, error)) from None
+    if not pa.types.is_floating(times.type):
+        return times
+    if pa.types.is_float16(times.type):  # which Arrow can't compare
+        times = pc.cast(times, pa.float32())
+    return pc.if_else(pc.is_nan(times), None, times)
 
 
 def moment(bound: Any, kind: pa.DataType) -> pa.Scalar:
@@ -134,17 +157,19 @@ def moment(bound: Any, kind: pa.DataType) -> pa.Scalar:
     Raises:
         SpecError: it is none (T816).
     """
-    text, temporal = isinstance(bound, str), pa.types.is_temporal(kind)
+    text, temporal = isinstance(bound, str), is_moment(kind)
     try:
         if text and pa.types.is_timestamp(kind) and kind.tz:
             return _zoned(bound, kind)
+        if text and pa.types.is_time(kind):
+            return pa.scalar(time.fromisoformat(bound), pa.time64("us")).cast(kind)
         if text and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             bound = float(bound) if pa.types.is_floating(kind) else int(bound)
         return pc.cast(pa.scalar(bound), kind) if isinstance(bound, str) else pa.scalar(bound).cast(kind)
     except (pa.ArrowException, ValueError, TypeError) as error:
         example = "a date, or a date and time, such as `2024-05-01 12:00`" if temporal else "a number"
-        known = temporal or (is_number(kind) and not pa.types.is_null(kind))
-        help = f"give {example}" if known else "name a column of numbers, dates or texts"
+        example = "a time of day, such as `12:00`" if pa.types.is_time(kind) else example
+        help = f"give {example}" if temporal or is_number(kind) else "name a column of numbers, dates or texts"
         problem = Diagnostic("T816", f"`{bound}` is no moment of a time column that holds {kind}", help=help)
         raise SpecError(problem) from error
 

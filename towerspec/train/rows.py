@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
-from towerspec.train.encode import Array, Malformed, Vocabulary, fnv1a, ids, integers, is_text, labels, lists, numbers
+from towerspec.train.encode import Array, Vocabulary, ids, integers, labels, lists, numbers
+from towerspec.train.fnv import fnv1a
 from towerspec.train.reader import Raw, malformed, where
 from towerspec.train.texts import Reads
+from towerspec.train.types import Malformed, instants, is_id, is_moment
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,14 @@ class Columns:
     """Which columns say where, when and together with what a row was shown.
 
     `surfaces` maps what the surface column holds to the spec's surfaces, where that isn't their names. `request` is
-    used where the log has it; `time` is needed only to split by it.
+    used where the log has it; `time` is needed only to split by it. `nulls` are texts that stand for a missing value.
     """
 
     surface: str = "surface"
     surfaces: Mapping[str, str] = field(default_factory=dict)
     request: str | None = "request"
     time: str | None = None
+    nulls: tuple[str, ...] = ()
 
 
 BY_NAME = Columns()
@@ -111,9 +114,11 @@ class Encoder:
         numbers = [name for name, of in self.features.items() if of[0].coding is None]
         numbers += [name for name, label in self.labels.items() if not getattr(label.kind, "values", None)]
         return Reads(
+            frozenset([*self.names(), *([self.columns.time] if self.columns.time else [])]),
             frozenset(name for name, of in self.features.items() if of[0].width),
             frozenset(numbers),
             frozenset(name for name, of in self.features.items() if of[0].texts),
+            self.columns.nulls,
         )
 
     def names(self, only: Sequence[str] | None = None) -> list[str]:
@@ -148,7 +153,7 @@ class Encoder:
             return np.zeros(len(raw), dtype=np.int64)
         known = {**{name: i for i, name in enumerate(self.surfaces)}, **self._mapped()}
         try:
-            texts = pc.cast(raw.column(self.columns.surface), pa.string())
+            texts = _as_texts(raw.column(self.columns.surface))
         except Malformed as error:
             problems.add(self.columns.surface, malformed(raw, self.columns.surface, error))
             return np.zeros(len(raw), dtype=np.int64)
@@ -179,8 +184,8 @@ class Encoder:
         if name is None or name not in raw.columns:
             return None
         try:
-            column = raw.column(name)
-            found = fnv1a(column) if is_text(column.type) else integers(column, wrap=True)
+            column = raw.key(name)
+            found = _as_numbers(column)
         except Malformed as error:
             problems.add(name, malformed(raw, name, error))
             return np.zeros(len(raw), dtype=np.int64)
@@ -226,6 +231,23 @@ class Encoder:
         except Malformed as error:
             problems.add(of.name, malformed(raw, of.name, error, "T815"))
             return np.full(len(raw), np.nan, dtype=np.float32)
+
+
+def _as_texts(column: pa.Array) -> pa.Array:
+    """What a surface column holds as texts; a whole number is the same one in every type."""
+    if pa.types.is_decimal(column.type):
+        try:
+            column = pc.cast(column, pa.int64())
+        except pa.ArrowInvalid:  # not whole
+            column = pc.cast(column, pa.float64())
+    return pc.cast(column, pa.string())
+
+
+def _as_numbers(column: pa.Array) -> Array:
+    """What a request column holds as a number each; raises `Malformed`."""
+    if is_moment(column.type):
+        return instants(column)
+    return integers(column, wrap=True) if is_id(column.type) else fnv1a(column)
 
 
 def counted(label: LabelColumn, surface: Array, features: Mapping[str, Array]) -> Array:

@@ -71,6 +71,11 @@ class Run:
             raise self.unusable("its run.json has a format that this version of towerspec doesn't know")
         return record
 
+    @property
+    def nulls(self) -> list[str]:
+        """The texts that stood for a missing value in its log."""
+        return list((self.record.get("data") or {}).get("null", ()))
+
     def read_vocabularies(self) -> dict[str, list[int | str]]:
         """The raw ids of each fitted table, in row order; none where the file is missing.
 

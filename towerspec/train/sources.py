@@ -15,12 +15,14 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
-from towerspec.train.csvs import broken, open_csv, unreadable
+from towerspec.train.csvs import broken, open_csv, repeated, unreadable
 from towerspec.train.texts import Reads, guess, odd
 
 ROWS = 32_768  # of a piece in memory
-PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET = (".parquet", ".pq")
+CSV = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst", ".lz4"))
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Piece:
 class File:
     """One file of a log; `items` says what the cells of a CSV file's columns hold.
 
-    `constants` are the columns that its folders' names make, as `day=3`; `odd` has, of a CSV file's columns that should
-    hold numbers and don't, the first cell that is none, with its row.
+    `constants` are the columns that have one value in all rows, such as those that its folders' names make, as `day=3`.
+    Columns that stand in it `twice` are not in the schema. `odd` has, of a CSV file's columns that should hold numbers
+    and don't, the first cell that is none, with its row.
     """
 
     path: Path
@@ -50,6 +53,14 @@ class File:
     items: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
     odd: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    twice: frozenset[str] = frozenset()
+
+    def with_constants(self, constants: Mapping[str, pa.Scalar]) -> File:
+        """The file with other columns that have one value in all rows, instead of its own of their names."""
+        kept = [column for column in self.schema if column.name not in constants]
+        schema = pa.schema([*kept, *((name, value.type) for name, value in constants.items())])
+        items = {name: item for name, item in self.items.items() if name not in constants}
+        return replace(self, schema=schema, items=items, constants={**self.constants, **constants})
 
 
 def open_files(paths: Sequence[Path], reads: Reads) -> list[File]:
@@ -95,23 +106,23 @@ def _open(path: Path, folders: Sequence[str], reads: Reads) -> File:
             file = _open_csv(path, reads)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise broken(path, error) from error
-    constants = {k: v for k, v in _constants(folders).items() if k not in file.schema.names}
-    schema = pa.schema([*file.schema, *((name, value.type) for name, value in constants.items())])
-    return replace(file, schema=schema, constants=constants)
+    own = {*file.schema.names, *file.twice}
+    return file.with_constants({name: value for name, value in _constants(folders).items() if name not in own})
 
 
 _WHOLE = re.compile(r"-?\d{1,18}")
 
 
 def _open_parquet(path: Path) -> File:
-    dataset = ds.dataset(str(path), format="parquet")
+    whole = ds.ParquetFileFormat().make_fragment(str(path), LocalFileSystem())  # a data set wants each name once
+    twice = repeated(whole.physical_schema.names)
+    schema = pa.schema([column for column in whole.physical_schema if column.name not in twice])
     pieces, first = [], 0
-    for fragment in dataset.get_fragments():
-        for part in fragment.split_by_row_group():
-            rows = sum(group.num_rows for group in part.row_groups)  # `count_rows` is the whole file's
-            pieces.append(Piece(str(path), functools.partial(_row_group, part, dataset.schema), first, rows))
-            first += rows
-    return File(path, tuple(pieces), dataset.schema)
+    for part in whole.split_by_row_group():
+        rows = sum(group.num_rows for group in part.row_groups)  # `count_rows` is the whole file's
+        pieces.append(Piece(str(path), functools.partial(_row_group, part, schema), first, rows))
+        first += rows
+    return File(path, tuple(pieces), schema, twice=twice)
 
 
 def _row_group(part: Any, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -135,12 +146,15 @@ def _constants(folders: Sequence[str]) -> dict[str, pa.Scalar]:
 
 def _open_csv(path: Path, reads: Reads) -> File:
     csv = open_csv(path)
-    sample = csv.sample()
-    cells = {name: sample[name].combine_chunks() for name in csv.names}
-    for name in reads.texts.intersection(csv.names) if not csv.whole else ():
+    twice = repeated(csv.names)
+    names = [name for name in csv.names if name not in twice]
+    sample = csv.sample([name for name in names if name in reads.names])
+    cells = {name: sample[name].combine_chunks() for name in sample.column_names}
+    for name in reads.texts.intersection(cells) if not csv.whole else ():
         if cells[name].null_count == len(cells[name]):  # such as of a surface whose rows come later
             cells[name] = csv.first_cells(name)
-    items = {name: guess(x, name in reads.listed, name in reads.numbers) for name, x in cells.items()}
+    items = {name: guess(x, reads, name) for name, x in cells.items()}
     texts = {n: x for n, x in cells.items() if items[n] == "text" and n not in reads.texts | reads.listed}
-    wrong = {name: found for name, x in texts.items() if (found := odd(x)) is not None}
-    return File(path, (Piece(str(path), csv.batches, 0, None),), sample.schema, items, odd=wrong)
+    wrong = {name: found for name, x in texts.items() if (found := odd(x, reads.nulls)) is not None}
+    schema = pa.schema([(name, pa.string()) for name in names])
+    return File(path, (Piece(str(path), csv.batches, 0, None),), schema, items, odd=wrong, twice=twice)

@@ -5,11 +5,15 @@ It reads every row as training would, so that what is wrong with any of them is 
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from towerspec.diagnostics import Diagnostic
 from towerspec.layers.features import Number
@@ -18,7 +22,12 @@ from towerspec.train.columns import FeatureColumn
 from towerspec.train.data import Log
 from towerspec.train.encode import Array
 from towerspec.train.fitting import collected
+from towerspec.train.reader import Window
 from towerspec.train.rows import Problems, Rows
+from towerspec.train.types import is_list, is_text
+
+NULLS = ["", "\\n", "null", "(null)", "<null>", "none", "nan", "nat", "na", "n/a", "#n/a", "<na>", "nil", "undefined"]
+FREQUENT = 1e-3  # of a column's ids
 
 
 @dataclass
@@ -80,6 +89,34 @@ class Values:
 
 
 @dataclass
+class Words:
+    """The texts of a column of ids, and how many of them are words that other programs write for a missing value."""
+
+    feature: FeatureColumn
+    ids: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+
+    def add(self, column: pa.Array) -> None:
+        """More rows."""
+        items = pc.list_flatten(column) if is_list(column.type) else column
+        self.ids += len(items) - items.null_count
+        if is_text(items.type):
+            items = items.filter(pc.is_in(pc.utf8_lower(items), pa.array(NULLS, items.type)))
+            self.found.update({x["values"]: x["counts"] for x in pc.value_counts(items.drop_null()).to_pylist()})
+
+    def warnings(self, name: str) -> Iterator[Diagnostic]:
+        """What is frequent among them, but for the spec's own values."""
+        known = self.feature.coding.values if self.feature.coding else ()
+        for word, count in self.found.most_common():
+            if count >= FREQUENT * self.ids and word not in known:
+                shown = f"`{word}`" if word else "the empty one"
+                note = "it is read as an id like any other"
+                help = f"where it stands for a missing value, give `--null {shlex.quote(word)}`"
+                message = f"{count / self.ids:.2%} of the texts in the column `{name}` are {shown}"
+                yield _warn(message, note, help=help)
+
+
+@dataclass
 class Survey:
     """What a log holds; `tasks` are by surface and task, `features` by path."""
 
@@ -87,6 +124,8 @@ class Survey:
     tasks: dict[str, dict[str, Task]]
     features: dict[str, Values]
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
+    nulls: dict[str, Words] = field(default_factory=dict)
+    untimed: Diagnostic | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The survey for machines, with its warnings."""
@@ -116,6 +155,10 @@ class Survey:
                     yield _warn(f"all labels of `{task}` on the surface `{surface}` are {int(x.rate or 0)}")
         for v in self.features.values():
             yield from _feature_warnings(v)
+        for name, words in self.nulls.items():
+            yield from words.warnings(name)
+        if self.untimed is not None:
+            yield self.untimed
         for path, table in self.tables.items():
             if table["ids"] > table["rows"]:
                 beyond = table["ids"] - table["rows"]
@@ -133,8 +176,8 @@ def _shares(v: Values) -> dict[str, Any]:
     }
 
 
-def _warn(message: str, *notes: str) -> Diagnostic:
-    return Diagnostic("T818", message, notes=notes, severity="warning")
+def _warn(message: str, *notes: str, help: str | None = None) -> Diagnostic:
+    return Diagnostic("T818", message, notes=notes, help=help, severity="warning")
 
 
 def _feature_warnings(v: Values) -> Iterator[Diagnostic]:
@@ -165,11 +208,24 @@ def survey(log: Log) -> Survey:
         tasks[surface] = {n: Task(label.kind) for n, label in log.encoder.labels.items() if index in label.surfaces}
     rows = dict.fromkeys(log.encoder.surfaces, 0)
     problems = Problems()
+    nulls = {n: Words(of[0]) for n, of in log.encoder.features.items() if of[0].texts}
     for raw in log.raw(log.encoder.names()):
         _add(log.encoder.encode(raw, problems), log, rows, tasks, features)
+        for name, words in nulls.items():
+            if name not in problems:
+                words.add(raw.column(name, words.feature.width > 0))
     problems.check()
     tables = {path: {"rows": found.rows, "ids": found.distinct} for path, found in counts.items()}
-    return Survey(rows, tasks, features, tables)
+    return Survey(rows, tasks, features, tables, nulls, untimed_warning(log))
+
+
+def untimed_warning(log: Log) -> Diagnostic | None:
+    """A warning where rows have no time, by which they are in no part of a log that is split by it."""
+    if not log.untimed:
+        return None
+    column, every = log.encoder.columns.time, replace(log, window=Window()).rows()
+    note = "a row without a time is in no part of a log that is split by it: it is neither trained nor validated on"
+    return _warn(f"{log.untimed:,} of {every:,} rows have no time in the column `{column}`", note)
 
 
 def _add(

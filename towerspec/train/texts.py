@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.train.encode import Malformed
+from towerspec.train.types import Malformed, is_list, is_text, with_items
 
 _NUMBERS = r"^[-+0-9.eE|;, \[\]]*$"
 # What cells may be; where a meaning has several types, in the order in which they are tried.
@@ -24,26 +24,31 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 @dataclass(frozen=True)
 class Reads:
-    """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts."""
+    """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts.
 
+    `nulls` are the texts that stand for a missing value.
+    """
+
+    names: frozenset[str] = frozenset()
     listed: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
+    nulls: tuple[str, ...] = ()
 
 
-def guess(column: pa.Array, listed: bool = False, number: bool = False) -> str:
+def guess(column: pa.Array, reads: Reads, name: str) -> str:
     """What the cells of a column hold, from its first ones: `int`, `float`, `bool` or `text`, each a cell or an item.
 
-    A `number` may have a point later on though it has none in the first cells, and may be true or false.
+    A number may have a point later on though it has none in the first cells, and may be true or false.
     """
-    column = column.drop_null()
-    if listed:
-        numeric = pc.all(pc.match_substring_regex(column, _NUMBERS)).as_py() is not False
+    column = without(column, reads.nulls).drop_null()
+    if name in reads.listed:
         try:
-            column = pc.list_flatten(split(column, "int" if numeric else "text"))
+            column = pc.list_flatten(split(column, "text" if _has_texts(column, reads.nulls) else "int"))
         except Malformed:  # said again, with its row, when the column is read
             return "text"
-    column = pc.utf8_trim_whitespace(column)
+    column = without(pc.utf8_trim_whitespace(column), reads.nulls).drop_null()
+    number = name in reads.numbers
     for name, kinds in (("float", _TYPES["float"]), ("bool", _TYPES["bool"])) if number else _WHOLE_FIRST:
         if any(_casts(column, kind) for kind in kinds):
             return name
@@ -61,10 +66,28 @@ def _casts(column: pa.Array, kind: pa.DataType) -> bool:
         return False
 
 
-def odd(column: pa.Array) -> tuple[int, str] | None:
+def _has_texts(lists: pa.Array, nulls: Sequence[str]) -> bool:
+    """Whether an item of some cell is a text, and not only a number or a word for a missing one."""
+    for word in sorted(nulls, key=len, reverse=True):
+        lists = pc.replace_substring(lists, word, "") if word else lists
+    return pc.all(pc.match_substring_regex(lists, _NUMBERS)).as_py() is False
+
+
+def without(texts: pa.Array, nulls: Sequence[str]) -> pa.Array:
+    """Texts, or lists of them, with null where one is a word for a missing value."""
+    if not nulls:
+        return texts
+    if is_list(texts.type):
+        return with_items(texts, lambda items: without(items, nulls)) if is_text(texts.type.value_type) else texts
+    if not is_text(texts.type):
+        return texts
+    return pc.if_else(pc.is_in(texts, pa.array(nulls, texts.type)), pa.scalar(None, texts.type), texts)
+
+
+def odd(column: pa.Array, nulls: Sequence[str]) -> tuple[int, str] | None:
     """The first cell that is no number: its row and what it says."""
     try:
-        from_text(column, "float")
+        from_text(column, "float", nulls=nulls)
     except Malformed as error:
         return error.row, str(error.value)
     return None
@@ -105,14 +128,14 @@ def _literal(row: int, cell: str) -> Sequence[str | None]:
     raise Malformed(row, cell, 'a list, such as `a|b` or `["a", "b"]`')
 
 
-def from_text(column: pa.Array, item: str, listed: bool = False) -> pa.Array:
-    """A column of texts as the type that its cells hold; raises `Malformed`."""
+def from_text(column: pa.Array, item: str, listed: bool = False, nulls: Sequence[str] = ()) -> pa.Array:
+    """A column of texts as the type that its cells hold, `nulls` as null; raises `Malformed`."""
+    column = without(column, nulls)
     if listed:
-        column = split(column, item)
+        column = without(split(column, item), nulls)
     if item == "text":
         return column
-    cells = column if listed else pc.utf8_trim_whitespace(column)
-    cells = cells if listed else pc.if_else(pc.equal(cells, ""), None, cells)
+    cells = column if listed else without(pc.utf8_trim_whitespace(column), ["", *nulls])
     for kind in _TYPES[item]:
         kind = pa.list_(kind) if listed else kind
         if _casts(cells, kind):

@@ -19,21 +19,22 @@ ROWS = 16_384  # of a surface at most, evenly over the log
 class Logged:
     """The rows of a log by surface, read as training reads them; labels are not needed."""
 
-    def __init__(self, checked: Checked, path: Path, vocabularies: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(
+        self, checked: Checked, path: Path, vocabularies: Mapping[str, Sequence[Any]], nulls: Sequence[str]
+    ) -> None:
         """Reads Parquet or CSV files. Raises `SpecError` as `towerspec.train.data.open_log` does (T810 to T817)."""
         from towerspec.train.data import Log
         from towerspec.train.encode import Vocabulary
-        from towerspec.train.rows import BY_NAME, Encoder
-        from towerspec.train.schema import check_schema
+        from towerspec.train.rows import Columns, Encoder
+        from towerspec.train.schema import settled
         from towerspec.train.sources import open_files
 
         model, _ = checked.sound()
         self.path, self.surfaces = path, tuple(model.surfaces)
-        encoder = Encoder(model, BY_NAME, {of: Vocabulary(raw) for of, raw in vocabularies.items()})
+        encoder = Encoder(model, Columns(nulls=tuple(nulls)), {of: Vocabulary(raw) for of, raw in vocabularies.items()})
         encoder.labels = {}
         files = open_files([path], encoder.reads)
-        check_schema(files, encoder)
-        log = Log(model, frozenset(), tuple(files), encoder)
+        log = Log(model, frozenset(), tuple(settled(files, encoder)), encoder)
         step = {name: -(-count // ROWS) for name, count in log.counts.items()}
         self._parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in self.surfaces}
         seen = dict.fromkeys(self.surfaces, 0)
