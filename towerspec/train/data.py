@@ -22,7 +22,8 @@ import numpy as np
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.train.encode import Array, Vocabulary
+from towerspec.train.encode import Array
+from towerspec.train.lookup import Vocabulary
 from towerspec.train.reader import Raw, Window, stream
 from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_requests, check_schema

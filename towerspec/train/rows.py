@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.ids import by_value
 from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
-from towerspec.train.encode import Array, Malformed, Vocabulary, fnv1a, ids, integers, is_text, labels, lists, numbers
+from towerspec.train.encode import Array, Malformed, ids, integers, is_text, labels, lists, numbers
+from towerspec.train.lookup import Vocabulary, fnv1a
 from towerspec.train.reader import Raw, malformed, where
 from towerspec.train.texts import Reads
 
@@ -110,10 +112,13 @@ class Encoder:
         """What the columns are read as."""
         numbers = [name for name, of in self.features.items() if of[0].coding is None]
         numbers += [name for name, label in self.labels.items() if not getattr(label.kind, "values", None)]
+        cells = [name for name, of in self.features.items() if _verbatim(of[0])]
+        cells += [name for name, label in self.labels.items() if getattr(label.kind, "values", None)]
         return Reads(
             frozenset(name for name, of in self.features.items() if of[0].width),
             frozenset(numbers),
             frozenset(name for name, of in self.features.items() if of[0].texts),
+            frozenset(cells).difference(numbers),
         )
 
     def names(self, only: Sequence[str] | None = None) -> list[str]:
@@ -216,16 +221,25 @@ class Encoder:
                     help="fit the log first, or give the run's vocabularies",
                 )
             )
-        return lists(column, of.width, of.coding, vocabulary) if of.width else ids(column, of.coding, vocabulary)
+        cells = of.name in raw.items
+        if of.width:
+            return lists(column, of.width, of.coding, vocabulary, cells)
+        return ids(column, of.coding, vocabulary, cells)
 
     def _label(
         self, raw: Raw, of: LabelColumn, surface: Array, features: Mapping[str, Array], problems: Problems
     ) -> Array:
         try:
-            return labels(raw.column(of.name), of.kind, counted(of, surface, features))
+            return labels(raw.column(of.name), of.kind, counted(of, surface, features), of.name in raw.items)
         except Malformed as error:
             problems.add(of.name, malformed(raw, of.name, error, "T815"))
             return np.full(len(raw), np.nan, dtype=np.float32)
+
+
+def _verbatim(of: FeatureColumn) -> bool:
+    """Whether a CSV file's cells stay texts, such as 01; lists do where a number could be taken for another value."""
+    values = of.coding.values if of.coding else ()
+    return any(not of.width or (isinstance(value, str) and by_value([value])) for value in values)
 
 
 def counted(label: LabelColumn, surface: Array, features: Mapping[str, Array]) -> Array:

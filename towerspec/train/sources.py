@@ -141,6 +141,7 @@ def _open_csv(path: Path, reads: Reads) -> File:
         if cells[name].null_count == len(cells[name]):  # such as of a surface whose rows come later
             cells[name] = csv.first_cells(name)
     items = {name: guess(x, name in reads.listed, name in reads.numbers) for name, x in cells.items()}
+    items |= dict.fromkeys(reads.verbatim.intersection(items), "text")
     texts = {n: x for n, x in cells.items() if items[n] == "text" and n not in reads.texts | reads.listed}
     wrong = {name: found for name, x in texts.items() if (found := odd(x)) is not None}
     return File(path, (Piece(str(path), csv.batches, 0, None),), sample.schema, items, odd=wrong)

@@ -24,11 +24,15 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 @dataclass(frozen=True)
 class Reads:
-    """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts."""
+    """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts.
+
+    Cells of those that are `verbatim` are texts whatever they look like.
+    """
 
     listed: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
+    verbatim: frozenset[str] = frozenset()
 
 
 def guess(column: pa.Array, listed: bool = False, number: bool = False) -> str:

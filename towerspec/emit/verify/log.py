@@ -22,7 +22,7 @@ class Logged:
     def __init__(self, checked: Checked, path: Path, vocabularies: Mapping[str, Sequence[Any]]) -> None:
         """Reads Parquet or CSV files. Raises `SpecError` as `towerspec.train.data.open_log` does (T810 to T817)."""
         from towerspec.train.data import Log
-        from towerspec.train.encode import Vocabulary
+        from towerspec.train.lookup import Vocabulary
         from towerspec.train.rows import BY_NAME, Encoder
         from towerspec.train.schema import check_schema
         from towerspec.train.sources import open_files
