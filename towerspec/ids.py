@@ -23,6 +23,15 @@ def whole(text: str) -> int | None:
     return number if number is not None and -(2**63) <= number < 2**64 else None
 
 
+def signed(number: int) -> int:
+    """The signed number with the same 64 bits.
+
+    >>> signed(2**64 - 2), signed(5)
+    (-2, 5)
+    """
+    return number - 2**64 if 2**63 <= number < 2**64 else number
+
+
 def typed(values: Iterable[Raw]) -> tuple[Raw, ...]:
     """A spec's `values` with those that are whole numbers as numbers, in quotes or not.
 

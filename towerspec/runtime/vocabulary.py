@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.ids import MISSING, whole
+from towerspec.ids import MISSING, signed, whole
 
 
 def text_id(text: str | bytes) -> int:
@@ -23,15 +23,6 @@ def text_id(text: str | bytes) -> int:
     for byte in text.encode() if isinstance(text, str) else text:
         found = (found ^ byte) * 0x100000001B3 % 2**64
     return signed(found)
-
-
-def signed(number: int) -> int:
-    """The signed number with the same 64 bits.
-
-    >>> signed(2**64 - 2), signed(5)
-    (-2, 5)
-    """
-    return number - 2**64 if 2**63 <= number < 2**64 else number
 
 
 def raw_id(text: str) -> int:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from towerspec.diagnostics import render
 from towerspec.terminal import JSON, STRICT, example, read_spec
 from towerspec.train.commands_data import column_options, columns, needs
 
 if TYPE_CHECKING:
+    from towerspec.train.data import Log
     from towerspec.train.run import Run
 
 
@@ -70,6 +72,7 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
         needs("tensorboard", "tensorboard")
     from towerspec.train.data import open_log
     from towerspec.train.folder import Setup
+    from towerspec.train.kinds import recorded
     from towerspec.train.run import Run
     from towerspec.train.settings import settings
     from towerspec.train.trainer import primary, train
@@ -86,6 +89,9 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
             raise click.UsageError("--valid and --valid-from exclude each other")
         log, valid = log.where(before=given["valid_from"]), log.where(after=given["valid_from"])
     data = {k: [str(p) for p in given[k]] for k in ("data", "valid")} | {"valid_from": given["valid_from"]}
+    data["ids"] = recorded(log)
+    if primary():
+        _say_kinds(log, valid, given["init_from"])
     setup = Setup(
         resume=given["resume"],
         processes=given["processes"],
@@ -100,6 +106,20 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
     run = train(checked, log, valid, out, options, setup)
     if primary():
         _report(run, as_json)
+
+
+def _say_kinds(log: Log, valid: Log | None, init_from: Path | None) -> None:
+    """Warns of ids that are texts in one place and whole numbers in another."""
+    from towerspec.train.kinds import mixed, recorded, strange
+    from towerspec.train.run import Run
+
+    found = [*mixed(log), *(strange(valid, recorded(log)) if valid is not None else ())]
+    if init_from is not None:
+        run = Run(init_from)
+        known = (run.record.get("data") or {}).get("ids", {})
+        found += strange(log.with_vocabularies(run.read_vocabularies()), known)
+    for problem in dict.fromkeys(found):
+        click.echo(render(problem), err=True)
 
 
 def _report(run: Run, as_json: bool) -> None:

@@ -25,7 +25,7 @@ from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.train.encode import Array
 from towerspec.train.lookup import Vocabulary
 from towerspec.train.reader import Raw, Window, stream
-from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
+from towerspec.train.rows import BY_NAME, NO_KINDS, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_requests, check_schema
 from towerspec.train.sources import File, Piece, open_files
 
@@ -94,7 +94,9 @@ class Log:
 
     def with_vocabularies(self, vocabularies: Mapping[str, Sequence[Any]]) -> Log:
         """The same rows, with raw ids of tables with `ids: fitted` looked up in these; see `fit`."""
-        encoder = Encoder(self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()})
+        encoder = Encoder(
+            self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()}, self.encoder.kinds
+        )
         return replace(self, encoder=encoder, _kept=[])
 
     def fit(self) -> Fitted:
@@ -188,17 +190,19 @@ def open_log(
     paths: Sequence[Path],
     columns: Columns = BY_NAME,
     vocabularies: Mapping[str, Sequence[Any]] | None = None,
+    kinds: Mapping[str, Sequence[str]] = NO_KINDS,
 ) -> Log:
     """Opens a log: Parquet or CSV files, or folders of them; only their schemas are read.
 
-    Each feature has a column of its name, and each head one with its labels; others are left alone.
+    Each feature has a column of its name, and each head one with its labels; others are left alone. `vocabularies` and
+    `kinds` are a run's: what the rows of its tables stand for, and whether its ids were texts or whole numbers.
 
     Raises:
         SpecError: the spec has errors, a file can't be read (T810), a column is missing (T811) or of the wrong type
             (T812), or a mapping names an unknown surface (T814).
     """
     model, graph = checked.sound()
-    encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
+    encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()}, kinds)
     files = open_files([Path(path) for path in paths], encoder.reads)
     check_schema(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

@@ -178,16 +178,20 @@ def _from_decimals(column: pa.Array, wrap: bool) -> Array:
     return found
 
 
+def is_missing(column: pa.Array, wrap: bool = True) -> pa.Array:
+    """Which texts, or numbers as int64, stand for no id: null and -1; with `wrap` also the text of -1's 64 bits."""
+    if not is_text(column.type):
+        return pc.equal(column, PADDING)
+    none = [str(PADDING), str(PADDING + 2**64)][: 1 + wrap]
+    return pc.or_(column.is_null(), pc.is_in(column, pa.array(none, column.type)))
+
+
 def looked_up(column: pa.Array, vocabulary: Vocabulary, unknown: int, wrap: bool) -> Array:
-    """The rows of raw ids, `unknown` for those that have none; null and -1, as a number or a text, are missing."""
-    if is_text(column.type):
-        missing = pc.fill_null(pc.equal(column, str(PADDING)), True)
-    else:
-        column = pa.array(integers(column, wrap))
-        missing = pc.equal(column, PADDING)
+    """The rows of raw ids, `unknown` for those that have none, and -1 for those that are missing."""
+    column = column if is_text(column.type) else pa.array(integers(column, wrap))
     found = vocabulary.find(column)
-    rows = np.where(found < len(vocabulary), found, unknown)
-    return np.where(missing.to_numpy(zero_copy_only=False), PADDING, rows)
+    missing = is_missing(column, wrap).to_numpy(zero_copy_only=False)
+    return np.where(missing, PADDING, np.where(found < len(vocabulary), found, unknown))
 
 
 def _by_values(column: pa.Array, values: tuple[Raw, ...], cells: bool) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.ids import Raw, whole
+from towerspec.ids import Raw, signed, whole
 from towerspec.layers.features import PADDING
 
 Array = np.ndarray[Any, Any]
@@ -26,8 +26,9 @@ class Vocabulary:
     A text that is the usual form of a whole number is that number, so that 100 and "100" are one id.
     """
 
-    def __init__(self, raw: Sequence[Raw]) -> None:
-        self.raw = raw
+    def __init__(self, raw: Sequence[Raw], wrap: bool = True) -> None:
+        """From ids; with `wrap` numbers are 64 bits, with or without a sign."""
+        self.raw, self.wrap = raw, wrap
         self._numbers = {id_: row for row, id_ in enumerate(raw) if not isinstance(id_, str)}
         self._words: dict[str, int] = {}
         for row, id_ in enumerate(raw):
@@ -36,7 +37,7 @@ class Vocabulary:
                 if number is None:
                     self._words[id_] = row
                 else:
-                    self._numbers.setdefault(_signed(number), row)
+                    self._numbers.setdefault(signed(number), row)
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -60,19 +61,15 @@ class Vocabulary:
     @functools.cached_property
     def _texts(self) -> tuple[pa.Array, Array]:
         known = {str(number): row for number, row in self._numbers.items()}
-        known |= {str(number + 2**64): row for number, row in self._numbers.items() if number < 0}
+        known |= {str(number + 2**64): row for number, row in self._numbers.items() if number < 0 and self.wrap}
         known |= self._words
         return pa.array(known, pa.string()), np.fromiter(known.values(), dtype=np.int64)
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number
 
 
 @functools.lru_cache(maxsize=1024)
 def vocabulary_of(values: tuple[Raw, ...]) -> Vocabulary:
     """The vocabulary that a spec's `values` are."""
-    return Vocabulary(values)
+    return Vocabulary(values, wrap=False)
 
 
 def fnv1a(column: pa.Array) -> Array:

@@ -101,7 +101,7 @@ def _wrong(file: File, name: str, reader: str, wanted: str) -> Diagnostic:
     )
 
 
-def _held(file: File, name: str, listed: bool) -> tuple[pa.DataType, bool]:
+def held(file: File, name: str, listed: bool) -> tuple[pa.DataType, bool]:
     """The type of a column's cells, or of its lists' items, and whether it is one of lists."""
     kind = file.schema.field(name).type
     if name in file.items:
@@ -118,7 +118,7 @@ def _held(file: File, name: str, listed: bool) -> tuple[pa.DataType, bool]:
 def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
     """What the column should hold, in words, where it doesn't."""
     listed = feature.width > 0
-    kind, is_listed = _held(file, feature.name, listed)
+    kind, is_listed = held(file, feature.name, listed)
     text = is_text(kind) or is_bytes(kind)
     if feature.coding is None:
         fits, items = is_number(kind), "numbers"
@@ -132,7 +132,7 @@ def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
 
 
 def _label_wants(file: File, label: LabelColumn) -> str | None:
-    kind, listed = _held(file, label.name, False)
+    kind, listed = held(file, label.name, False)
     if listed or not (is_number(kind) or (is_text(kind) and getattr(label.kind, "values", None))):
         return "numbers, or the classes' names" if getattr(label.kind, "values", None) else "numbers"
     return None

@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from towerspec.train.csvs import broken, open_csv, unreadable
-from towerspec.train.texts import Reads, guess, odd
+from towerspec.train.texts import Reads, guess, odd, padded
 
 ROWS = 32_768  # of a piece in memory
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -50,6 +51,7 @@ class File:
     items: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
     odd: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()  # of a CSV file's columns, those whose first cells say nothing
 
 
 def open_files(paths: Sequence[Path], reads: Reads) -> list[File]:
@@ -141,7 +143,9 @@ def _open_csv(path: Path, reads: Reads) -> File:
         if cells[name].null_count == len(cells[name]):  # such as of a surface whose rows come later
             cells[name] = csv.first_cells(name)
     items = {name: guess(x, name in reads.listed, name in reads.numbers) for name, x in cells.items()}
-    items |= dict.fromkeys(reads.verbatim.intersection(items), "text")
+    as_written = {n for n in reads.texts.intersection(items) if pc.any(padded(cells[n], n in reads.listed)).as_py()}
+    items |= dict.fromkeys(as_written | reads.verbatim.intersection(items), "text")
     texts = {n: x for n, x in cells.items() if items[n] == "text" and n not in reads.texts | reads.listed}
     wrong = {name: found for name, x in texts.items() if (found := odd(x)) is not None}
-    return File(path, (Piece(str(path), csv.batches, 0, None),), sample.schema, items, odd=wrong)
+    empty = frozenset(name for name, x in cells.items() if x.null_count == len(x))
+    return File(path, (Piece(str(path), csv.batches, 0, None),), sample.schema, items, odd=wrong, empty=empty)

@@ -5,20 +5,24 @@ It reads every row as training would, so that what is wrong with any of them is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from towerspec.diagnostics import Diagnostic
+from towerspec.diagnostics import Diagnostic, listing
 from towerspec.layers.features import Number
 from towerspec.layers.heads import Head, Multiclass
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.data import Log
 from towerspec.train.encode import Array
 from towerspec.train.fitting import collected
+from towerspec.train.kinds import mixed
 from towerspec.train.rows import Problems, Rows
+
+if TYPE_CHECKING:
+    from towerspec.train.batch import Batch
 
 
 @dataclass
@@ -79,6 +83,46 @@ class Values:
             self.clipped += int(((found < low) | (found > high)).sum())
 
 
+def features_of(log: Log) -> dict[str, Values]:
+    """Nothing yet of each feature, by path."""
+    return {f.path: Values(f) for of in log.encoder.features.values() for f in of}
+
+
+def watched(batches: Iterator[Batch], features: Mapping[str, Values]) -> Iterator[Batch]:
+    """The same batches, whose values are counted as they pass."""
+    for batch in batches:
+        _count({name: x.numpy() for name, x in batch.features.items()}, batch.surface.numpy(), features)
+        yield batch
+
+
+def unknown_ids(features: Mapping[str, Values]) -> dict[str, dict[str, Any]]:
+    """How many ids there were, and how many of them unknown, of each feature that can have such."""
+    return {
+        path: {"ids": v.values, "unknown": v.unknown, "table": v.feature.coding.table or path}
+        for path, v in features.items()
+        if v.feature.coding is not None and v.feature.coding.mode != "hash"
+    }
+
+
+def mostly_unknown(features: Mapping[str, Values]) -> Iterator[Diagnostic]:
+    """A warning (T818) for each feature most of whose ids are unknown."""
+    for v in features.values():
+        if v.unknown > 0.5 * v.values:
+            message = f"most ids of the feature `{v.feature.name}` are unknown: {v.unknown:,} of {v.values:,}"
+            yield _warn(message, _knows(v))
+
+
+def _knows(v: Values) -> str:
+    """What a feature's table knows, in words."""
+    coding = v.feature.coding
+    assert coding is not None
+    if coding.mode == "fitted":
+        return f"its table knows the {coding.rows:,} ids at most that training found most often"
+    if coding.values:
+        return f"its values are {listing([str(value) for value in coding.values], 8)}"
+    return f"its table knows the ids from 0 to {coding.rows - 1:,}, and the data's go up to {v.high:,.0f}"
+
+
 @dataclass
 class Survey:
     """What a log holds; `tasks` are by surface and task, `features` by path."""
@@ -87,6 +131,7 @@ class Survey:
     tasks: dict[str, dict[str, Task]]
     features: dict[str, Values]
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
+    mixed: tuple[Diagnostic, ...] = ()  # of ids that are texts in one place and numbers in another
 
     def as_json(self) -> dict[str, Any]:
         """The survey for machines, with its warnings."""
@@ -106,6 +151,7 @@ class Survey:
 
     def warnings(self) -> Iterator[Diagnostic]:
         """What is allowed, and most often a mistake."""
+        yield from self.mixed
         for surface, rows in self.rows.items():
             if not rows:
                 yield _warn(f"the surface `{surface}` has no rows")
@@ -114,8 +160,9 @@ class Survey:
                     yield _warn(f"the surface `{surface}` has no label of `{task}`")
                 elif x.kind.loss == "binary_cross_entropy" and x.rate in (0.0, 1.0):
                     yield _warn(f"all labels of `{task}` on the surface `{surface}` are {int(x.rate or 0)}")
-        for v in self.features.values():
+        for path, v in self.features.items():
             yield from _feature_warnings(v)
+            yield from mostly_unknown({path: v})
         for path, table in self.tables.items():
             if table["ids"] > table["rows"]:
                 beyond = table["ids"] - table["rows"]
@@ -143,10 +190,6 @@ def _feature_warnings(v: Values) -> Iterator[Diagnostic]:
         yield _warn(f"the feature `{name}` is missing in every row that could have it")
     elif v.values > 1 and v.low == v.high and v.feature.coding is None:
         yield _warn(f"the feature `{name}` is {v.low:g} in every row")
-    if v.unknown > 0.5 * v.values:
-        known = v.feature.coding.rows if v.feature.coding else 0
-        note = f"its table knows the ids from 0 to {known - 1:,}, and the data's go up to {v.high:,.0f}"
-        yield _warn(f"most ids of the feature `{name}` are unknown: {v.unknown:,} of {v.values:,}", note)
     if v.clipped > 0.5 * v.values:
         yield _warn(f"most values of the feature `{name}` lie outside its `clip`")
 
@@ -159,7 +202,7 @@ def survey(log: Log) -> Survey:
     """
     _, counts = collected(log, numbers=False)
     log = log.with_vocabularies({path: found.result() for path, found in counts.items()})
-    features = {f.path: Values(f) for of in log.encoder.features.values() for f in of}
+    features = features_of(log)
     tasks: dict[str, dict[str, Task]] = {}
     for index, surface in enumerate(log.encoder.surfaces):
         tasks[surface] = {n: Task(label.kind) for n, label in log.encoder.labels.items() if index in label.surfaces}
@@ -169,7 +212,7 @@ def survey(log: Log) -> Survey:
         _add(log.encoder.encode(raw, problems), log, rows, tasks, features)
     problems.check()
     tables = {path: {"rows": found.rows, "ids": found.distinct} for path, found in counts.items()}
-    return Survey(rows, tasks, features, tables)
+    return Survey(rows, tasks, features, tables, tuple(mixed(log)))
 
 
 def _add(
@@ -181,9 +224,11 @@ def _add(
         for name, task in tasks[surface].items():
             if name in part.labels:
                 task.add(part.labels[name][here])
+    _count(part.features, part.surface, features)
+
+
+def _count(columns: Mapping[str, Array], surface: Array, features: Mapping[str, Values]) -> None:
     for values in features.values():
         coding = values.feature.coding
-        known: int | None = None
-        if coding is not None and coding.mode != "hash":
-            known = coding.rows
-        values.add(part.features[values.feature.name][np.isin(part.surface, values.feature.surfaces)], known)
+        known = coding.rows if coding is not None and coding.mode != "hash" else None
+        values.add(columns[values.feature.name][np.isin(surface, values.feature.surfaces)], known)

@@ -54,6 +54,19 @@ def guess(column: pa.Array, listed: bool = False, number: bool = False) -> str:
     return "text"
 
 
+_PADDED = r"^\s*[-+]?0[0-9]"
+
+
+def padded(column: pa.Array, listed: bool = False) -> pa.Array:
+    """Which cells begin with a nought that a whole number would lose, as 007 does; null is none.
+
+    Of lists, those whose items only `|` can separate.
+    """
+    first = pc.match_substring_regex(column, r"(^|\|)\s*[-+]?0[0-9]" if listed else _PADDED)
+    alone = pc.invert(pc.match_substring_regex(column, r"[;,\[\]]|[0-9] +[-+0-9]")) if listed else first
+    return pc.fill_null(pc.and_(first, alone), False)
+
+
 _WHOLE_FIRST = (("int", (pa.int64(), pa.uint64())), ("float", _TYPES["float"]))
 
 
