@@ -713,6 +713,12 @@ def T815_size(_: pytest.MonkeyPatch) -> None:
     log(GOOD.replace(",1\n", ",1e39\n"))
 
 
+def T815_value(_: pytest.MonkeyPatch) -> None:
+    spec = SPEC.replace("head click : binary", "head click : multiclass { values: [1, 2, 3] }")
+    Path("small.tower").write_text(spec)
+    log(GOOD)
+
+
 @case
 def T816_time(_: pytest.MonkeyPatch) -> None:
     Path("log.csv").write_text(GOOD)
@@ -883,6 +889,14 @@ def T834_one_class(_: pytest.MonkeyPatch) -> None:
     a_run()
     Path("held_out.csv").write_text(GOOD.replace("home,3,2.5,0", "home,3,2.5,1"))
     main(["calibrate", "run", "--data", "held_out.csv"])
+
+
+@case
+def T840_mixed(_: pytest.MonkeyPatch) -> None:
+    Path("small.tower").write_text(SPEC.replace("rows: 10,", "rows: 10, ids: hash,"))
+    Path("log.csv").write_text(GOOD)
+    Path("more.csv").write_text(GOOD.replace("home,3", "home,003"))
+    main(["data", "check", "small.tower", "log.csv", "more.csv"])
 
 
 # ---- the tests ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from towerspec.check import check
 from towerspec.check.model import Model
+from towerspec.ids import by_value
 from towerspec.layers.features import PADDING, Coded, Feature, List
 
 REPO = Path(__file__).resolve().parents[2]
@@ -247,7 +248,7 @@ def encode(kind: Feature, column: pa.Array) -> pa.Array:
         return pc.fill_null(pc.cast(column, pa.float32()), float("nan"))
     if isinstance(kind, List):
         return _lists(column, kind.length)
-    if kind.values is None:
+    if kind.values is None or by_value(kind.values):
         ids = pc.fill_null(pc.cast(column, pa.int64()), PADDING)
         return pc.if_else(pc.less(ids, 0), PADDING, ids)
     # Texts by the spec's list; one that it doesn't list is unknown, which is the id after its last.

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
 from towerspec.check.model import Model
+from towerspec.ids import by_value
 from towerspec.layers.features import Coded, Feature, List, Number
+from towerspec.train import encode
+from towerspec.train.columns import Coding
 from towerspec.train.optimizers import clip, make_optimizer, schedule
 
 WIDTH = 8  # of every embedding: the library takes one
@@ -140,7 +143,8 @@ def _number(kind: Feature, table: pa.Table, name: str) -> np.ndarray:
 def _ids(kind: Coded, column: pa.Array, rows: int) -> np.ndarray:
     """Ids with `rows` for unknown ones and `rows + 1` for missing ones; lists end in padding, `rows + 2`."""
     if not isinstance(kind, List):
-        ids = column.to_numpy(zero_copy_only=False).astype(np.int64)
+        values = kind.values if by_value(kind.values or ()) else None
+        ids = encode.ids(column, Coding("direct", "", rows, values or ()))
         return np.where(ids < 0, rows + 1, np.minimum(ids, rows))
     lengths = np.diff(column.offsets.to_numpy())
     padded = np.full((len(column), kind.length), rows + 2, dtype=np.int64)

@@ -109,7 +109,7 @@ def by_calls(surfaces: Sequence[Rows], serve: Callable[[str, Arrays], Arrays], a
 def method(unified: torch.jit.ScriptModule, surface: Surface, call: Arrays) -> Arrays:
     """The unified model's method for one surface."""
     with torch.inference_mode():
-        outputs = getattr(unified, surface.name)(*(torch.from_numpy(x) for x in call.values()))
+        outputs = getattr(unified, surface.name)(*surface.boundary.prepare(call))
     return {head: x.numpy() for head, x in zip(surface.outputs, outputs, strict=True)}
 
 
@@ -118,7 +118,9 @@ def forward(source: Path, unified: torch.jit.ScriptModule, surfaces: Mapping[str
     model = generated(source)
     model.load_state_dict(unified.state_dict())
     entries = {e["name"]: e for surface in surfaces.values() for e in surface.inputs if e["name"] != COUNTS}
+    tables = {name: x for surface in surfaces.values() for name, x in surface.boundary.tables.items()}
     features = {name: torch.from_numpy(x) for name, x in arrays(list(entries.values()), table).items()}
+    features |= {name: table.look_up(features[name]) for name, table in tables.items()}
     names = np.asarray(table["surface"])
     index = torch.tensor([model.SURFACES.index(name) for name in names])
     order = torch.from_numpy(np.argsort(table["time_ms"].to_numpy(), kind="stable"))

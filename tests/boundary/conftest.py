@@ -21,7 +21,7 @@ from towerspec.train.module import build_module
 
 DOC = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
 SPEC = next(block for block in re.findall(r"^```\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL) if "model" in block)
-USERS = [7, "anna", 2**63 + 1 - 2**64]
+USERS = [7, "anna", 2**63 + 1 - 2**64, "100"]
 
 
 class Answers:

@@ -28,6 +28,7 @@ SEEN = {"name": "seen", "dtype": "int64", "shape": ["R", 4], "level": "request",
 ITEM = {**PIN, "name": "item", "ids": "hash", "range": None}
 USER = {**PIN, "name": "user", "ids": "fitted", "vocabulary": "tables.users"}
 COLOR = {**PIN, "name": "color", "values": ["red", "green"]}
+SIZE = {**PIN, "name": "size", "values": [10, "20", "large"], "numbers": "values"}
 COUNTS = {
     "name": "candidates_per_request",
     "dtype": "int64",
@@ -36,7 +37,7 @@ COUNTS = {
     "kind": "counts",
     "optional": True,
 }
-ALL = [AGE, LOOK, PIN, SEEN, ITEM, USER, COLOR, COUNTS]
+ALL = [AGE, LOOK, PIN, SEEN, ITEM, USER, COLOR, SIZE, COUNTS]
 WRONG: dict[str, list[Any]] = {  # what is said, and the lists that it is said of
     "they are no list": [None, {}, 3, "inputs"],
     "entry 0 is no object": [[3], [None], [["age"]]],
@@ -62,7 +63,8 @@ WRONG: dict[str, list[Any]] = {  # what is said, and the lists that it is said o
     "`age` has an `optional` that is not true or false": [[{**AGE, "optional": x}] for x in (None, 1, "yes")],
     "`age` is optional": [[{**AGE, "optional": True}]],
     "`age` has a range, values or a vocabulary, and takes no ids": [
-        [{**AGE, **x}] for x in ({"range": [0, 1]}, {"values": ["a"]}, {"ids": "hash"}, {"vocabulary": "t"})
+        [{**AGE, **x}]
+        for x in ({"range": [0, 1]}, {"values": ["a"]}, {"ids": "hash"}, {"vocabulary": "t"}, {"numbers": "values"})
     ],
     "`pin` has a range that is not two whole numbers, the lower one first": [
         [{**PIN, "range": x}]
@@ -71,6 +73,12 @@ WRONG: dict[str, list[Any]] = {  # what is said, and the lists that it is said o
     "`pin` has no range": [[{**PIN, "range": None}]],
     "`item` has `ids` that are not `direct`, `hash` or `fitted`": [[{**ITEM, "ids": x}] for x in ("hashed", "", 3, [])],
     "`color` has values that are not different texts": [[{**COLOR, "values": x}] for x in (["a", "a"], [1], "ab", {})],
+    "`size` has values that are not different texts and whole numbers": [
+        [{**SIZE, "values": x}] for x in ([1, 1], ["a", "a"], [1.5], [True], [None], [2**63], {}, "ab")
+    ],
+    "`size` has values that are not different texts": [[{**SIZE, "numbers": None}]],
+    "`size` has `numbers` that are not `values`": [[{**SIZE, "numbers": x}] for x in ("positions", "", 3, [])],
+    "`size` has `numbers` that are values, and no values": [[{**SIZE, "values": None}]],
     "`user` has a vocabulary that is no table's name": [[{**USER, "vocabulary": x}] for x in (3, "", ["t"])],
     "`user` has both hashed ids and a vocabulary": [[{**USER, "ids": "hash"}]],
     "`age` is there twice": [[AGE, AGE], [AGE, PIN, {**PIN, "name": "age"}]],
@@ -120,19 +128,22 @@ def test_entries_that_are_wrong(answers: Answers, why: str, tmp_path: Path) -> N
         )
 
 
-KEYS = ["name", "dtype", "shape", "level", "kind", "range", "ids", "values", "vocabulary", "optional"]
+KEYS = ["name", "dtype", "shape", "level", "kind", "range", "ids", "values", "numbers", "vocabulary", "optional"]
 JUNK = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-2, 12),
-    st.sampled_from([2**62, 2**63, 1.5, "R", "int64", "float32", "bag"]),
+    st.sampled_from([2**62, 2**63, 1.5, "R", "values", "int64", "float32", "bag"]),
     st.lists(st.sampled_from(["R", "N", 0, 1, 4, 2**62, "a", None]), max_size=3),
     st.just({}),
 )
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(st.tuples(st.integers(0, 7), st.sampled_from(KEYS), JUNK), max_size=3), seed=st.integers(0, 99))
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(ALL) - 1), st.sampled_from(KEYS), JUNK), max_size=3),
+    seed=st.integers(0, 99),
+)
 def test_spoilt_entries_end_alike_and_never_break_a_call(
     answers: Answers, changes: list[tuple[int, str, Any]], seed: int, tmp_path: Path
 ) -> None:

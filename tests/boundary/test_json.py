@@ -18,6 +18,7 @@ from towerspec.runtime import read_inputs
 from towerspec.runtime.json_text import DEEPEST, Malformed, parse
 
 from .conftest import Answers, Documented, said
+from .test_values import NEUTRAL
 
 GOOD: list[tuple[bytes, Any]] = [
     (b"null", None),
@@ -206,7 +207,7 @@ def test_deep_lists_ask_for_no_memory(answers: Answers, documented: Documented, 
     for _ in range(5):
         row = [row, *[0] * 2000]
     file = tmp_path / "inputs.json"
-    given_ = {k: [] for k in ("recent", "tags", "price", "vector", "pin", "color", "item", "user")}
+    given_: dict[str, Any] = {k: [] for k in NEUTRAL}
     file.write_text(json.dumps({**given_, name: row}))
     theirs = said(answers.ask("inputs", documented.build, "home", file))
     with pytest.raises(SpecError) as raised:

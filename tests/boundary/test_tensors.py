@@ -26,10 +26,13 @@ from .test_values import same, tensors_of
 HELD = {
     "recent": torch.full([2, 3], -1),
     "tags": torch.full([2, 2], -1),
+    "rooms": torch.full([2, 2], -1),
     "price": torch.tensor([0.5, -2]),
     "vector": torch.ones(2, 2),
     "pin": torch.tensor([3, 9]),
     "color": torch.tensor([0, 1]),
+    "size": torch.tensor([10, 20]),
+    "month": torch.tensor([1, 2]),
     "item": torch.tensor([5, 6]),
     "user": torch.tensor([7, 8]),
 }

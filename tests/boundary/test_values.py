@@ -29,7 +29,8 @@ from .conftest import DOC, USERS, Answers, Documented, said
 NAMES = {"np": np, "pd": pd, "pa": pa, "torch": torch, "Decimal": Decimal, "nan": math.nan, "inf": math.inf}
 NEUTRAL: dict[str, Any] = {
     "recent": [[1], [2]], "tags": [[1], [2]], "price": [1.0, 2.0], "vector": [[1.0, 2.0], [3.0, 4.0]],
-    "pin": [1, 2], "color": [0, 1], "item": [1, 2], "user": [7, 7],
+    "pin": [1, 2], "color": [0, 1], "size": [10, 20], "month": ["01", "02"], "rooms": [[1], [2]], "item": [1, 2],
+    "user": [7, 7],
 }  # fmt: skip
 IN_SAFETENSORS = {*(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)), "float16", "float32", "float64", "bool"}
 
@@ -130,8 +131,9 @@ def in_files(name: str, value: Any, folder: Path) -> list[Path]:
             if isinstance(value, torch.Tensor)
             else torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
         )
-        held = {k: torch.tensor(v) for k, v in NEUTRAL.items() if k not in ("recent", "tags")}
+        held = {k: torch.tensor(v) for k, v in NEUTRAL.items() if k not in ("recent", "tags", "rooms", "month")}
         held |= {"recent": torch.full([2, 3], -1), "tags": torch.full([2, 2], -1)}
+        held |= {"rooms": torch.full([2, 2], -1), "month": torch.full([2], -1)}
         save_file({**held, name: x.detach().contiguous()}, folder / "inputs.safetensors")
         files.append(folder / "inputs.safetensors")
     return files
@@ -194,9 +196,10 @@ def test_every_row_of_the_table(documented: Documented, answers: Answers, row: R
 
 # ---- beyond it ---------------------------------------------------------------------------------
 
+TEXTS = ["red", "green", "anna", "", "é", "7", "10", "010", "-1", "-0", str(2**64 - 1), str(2**64)]
 SINGLES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.integers(-3, 12), st.floats(allow_infinity=False),
-    st.sampled_from(["red", "green", "anna", "", "é", 2.0**53, 2.0**53 + 2, -0.0, 1.5]), st.just({}),
+    st.sampled_from([*TEXTS, 2.0**53, 2.0**53 + 2, -0.0, 1.5]), st.just({}),
 )  # fmt: skip
 VALUES = st.recursive(st.lists(SINGLES, max_size=3), lambda inner: st.lists(inner | SINGLES, max_size=4), max_leaves=12)
 

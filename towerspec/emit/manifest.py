@@ -9,6 +9,7 @@ from towerspec import __version__
 from towerspec.check.model import Model
 from towerspec.emit.contents import Content, digest
 from towerspec.emit.python import COUNTS, takes_counts
+from towerspec.ids import by_value
 from towerspec.ir.cost import graph_cost
 from towerspec.ir.graph import Graph
 from towerspec.layers.features import Coded
@@ -41,7 +42,9 @@ def surface_inputs(model: Model, graph: Graph, vocabularies: Collection[str] = (
             if table in vocabularies:
                 entry["vocabulary"] = table
             if feature.kind.values is not None:
-                entry["values"] = [str(v) for v in feature.kind.values]
+                entry["values"] = list(feature.kind.values)
+                if by_value(feature.kind.values):
+                    entry["numbers"] = "values"
         entries.append(entry)
     if takes_counts(graph):
         entries.append(
@@ -66,7 +69,7 @@ def surface_outputs(model: Model, graph: Graph, logits: bool) -> list[dict[str, 
         }
         values = getattr(head.kind, "values", None)
         if values:
-            entry["values"] = [str(v) for v in values]
+            entry["values"] = list(values)
         entries.append(entry)
     if logits:
         entries += [{**e, "name": f"{e['name']}.logit", "kind": "logit"} for e in list(entries)]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from towerspec.ids import MISSING, typed
 from towerspec.ir.builder import ONES, ZEROS, Scope, Sequence, Value
 from towerspec.ir.primitives import Bucketize, Clamp, Fill, Ids, Init, Mask
 from towerspec.ir.types import Type
@@ -113,11 +114,19 @@ class Coded(Feature):
     rows: Rows | None = Field(None, description="how many ids the feature's own table knows: 0 to rows - 1")
     dim: Width | None = Field(None, description="the width of the feature's own table; 8 by default")
     values: tuple[Union[str, int], ...] | None = Field(
-        None, description="the vocabulary, instead of `rows`: texts that map to ids in this order"
+        None, description="the vocabulary, instead of `rows`: texts and whole numbers that map to ids in this order"
     )
     table: str | None = Field(None, description="a shared table, instead of the feature's own")
     ids: Coding = Field("direct", description=CODING)
     unknown: int | None = Field(None, description="the id that an unknown one becomes; a learned row by default")
+
+    @field_validator("values")
+    @classmethod
+    def _typed(cls, values: tuple[Union[str, int], ...] | None) -> tuple[Union[str, int], ...] | None:
+        found = None if values is None else typed(values)
+        if MISSING in (found or ()):
+            raise ValueError("`values` can't hold -1, which stands for a missing id; that has a row of its own")
+        return found
 
     @model_validator(mode="after")
     def _one_source(self) -> Coded:
@@ -134,7 +143,7 @@ class Coded(Feature):
             raise ValueError("a hashed id is never unknown")
         if "rows" in given and "values" in given:
             raise ValueError("it takes `rows` or `values`, not both")
-        if self.values is not None and len({str(v) for v in self.values}) != len(self.values):
+        if self.values is not None and len(set(self.values)) != len(self.values):
             raise ValueError("`values` names one twice")
         if self.values == ():
             raise ValueError("`values` needs at least one")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, ClassVar, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from towerspec.ids import typed
 from towerspec.ir.builder import Scope, Value, glorot
 from towerspec.ir.primitives import Clamp, Linear
 from towerspec.layers.base import Kind, fail
@@ -112,11 +113,16 @@ class Multiclass(Line):
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(None, description="how many classes")
     values: tuple[Union[str, int], ...] | None = Field(None, description="the classes' names, instead of `classes`")
 
+    @field_validator("values")
+    @classmethod
+    def _typed(cls, values: tuple[Union[str, int], ...] | None) -> tuple[Union[str, int], ...] | None:
+        return None if values is None else typed(values)
+
     @model_validator(mode="after")
     def _one_source(self) -> Multiclass:
         if (self.classes is None) == (self.values is None):
             raise ValueError("it needs `classes` or `values`, and not both")
-        if self.values is not None and not 2 <= len(set(map(str, self.values))) == len(self.values):
+        if self.values is not None and not 2 <= len(set(self.values)) == len(self.values):
             raise ValueError("`values` needs two or more different classes")
         return self
 

@@ -90,9 +90,9 @@ class Surface:
         return self.boundary.tensors(drawn)
 
     def _raw(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Inputs with raw ids where there are rows of a vocabulary."""
-        tables = {e["name"]: self.vocabularies.get(e.get("vocabulary", "")) for e in self.entry["inputs"]}
-        return {name: x if (table := tables[name]) is None else table.raw(x) for name, x in rows.items()}
+        """Inputs with raw ids where there are rows of a vocabulary, or places among values."""
+        tables = self.boundary.tables
+        return {name: tables[name].raw(x) if name in tables else x for name, x in rows.items()}
 
 
 class Surfaces(Mapping[str, Surface]):

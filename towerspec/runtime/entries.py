@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from towerspec.diagnostics import Diagnostic, SpecError
+from towerspec.ids import Raw
 from towerspec.runtime.samples import COUNTS
 
 LARGEST = 2**31 - 1  # numbers or ids that a row may have
@@ -28,7 +30,8 @@ class Input:
     whole: bool  # int64; otherwise float32
     optional: bool = False
     range: tuple[int, int] | None = None  # ids with a row of their own
-    values: Mapping[str, int] = field(default_factory=dict)  # ids by text
+    values: tuple[Raw, ...] = ()  # what ids stand for, in order
+    by_value: bool = False  # whether a number is one of the values, and not the place of one
     hashed: bool = False  # any 64-bit id has a row
     vocabulary: str | None = None  # the table whose raw ids the build knows
 
@@ -37,17 +40,31 @@ class Input:
         """Whether a row is a list of ids."""
         return self.whole and len(self.sizes) == 1
 
+    @functools.cached_property
+    def places(self) -> Mapping[Raw, int]:
+        """The ids of the values."""
+        return {value: at for at, value in enumerate(self.values)}
+
+    @property
+    def raw(self) -> bool:
+        """Whether it takes raw ids, which are looked up before the graph is called."""
+        return self.by_value or self.vocabulary is not None
+
     @property
     def takes_any(self) -> bool:
         """Whether it takes any 64-bit id, and any text."""
         return self.hashed or self.vocabulary is not None
 
     @property
+    def takes_texts(self) -> bool:
+        return self.takes_any or self.by_value or bool(self.values)
+
+    @property
     def takes(self) -> str:
         """What a value may be, in words."""
         if not self.whole:
             return "numbers"
-        return "whole numbers or texts" if self.takes_any or self.values else "whole numbers"
+        return "whole numbers or texts" if self.takes_texts else "whole numbers"
 
     @property
     def shape(self) -> str:
@@ -113,25 +130,38 @@ def _is_shape(shape: Any, rows: str) -> bool:
 
 def _ids(name: str, kind: str, whole: bool, entry: Mapping[str, Any]) -> dict[str, Any]:
     """What an entry says of its ids."""
-    bounds, values, ids, vocabulary = (entry.get(key) for key in ("range", "values", "ids", "vocabulary"))
-    said = any(x is not None for x in (bounds, values, ids, vocabulary))
+    keys = ("range", "values", "numbers", "ids", "vocabulary")
+    bounds, values, numbers, ids, vocabulary = (entry.get(key) for key in keys)
+    said = any(x is not None for x in (bounds, values, numbers, ids, vocabulary))
     _require(not said or (whole and kind != "counts"), name, "has a range, values or a vocabulary, and takes no ids")
     if bounds is not None:
         _require(_is_range(bounds), name, "has a range that is not two whole numbers, the lower one first")
     _require(ids in (None, "direct", "hash", "fitted"), name, "has `ids` that are not `direct`, `hash` or `fitted`")
     needed = whole and kind != "counts" and ids != "hash"
     _require(bounds is not None or not needed, name, "has no range")
-    texts = values is None or (isinstance(values, list) and all(isinstance(text, str) for text in values))
-    _require(texts and len(set(values or ())) == len(values or ()), name, "has values that are not different texts")
+    _require(numbers in (None, "values"), name, "has `numbers` that are not `values`")
+    _require(numbers is None or values is not None, name, "has `numbers` that are values, and no values")
+    what = "texts" if numbers is None else "texts and whole numbers"
+    _require(
+        values is None or _are_values(values, numbers is not None), name, f"has values that are not different {what}"
+    )
     named = vocabulary is None or (isinstance(vocabulary, str) and vocabulary != "")
     _require(named, name, "has a vocabulary that is no table's name")
     _require(vocabulary is None or ids != "hash", name, "has both hashed ids and a vocabulary")
     return {
         "range": None if bounds is None else (bounds[0], bounds[1]),
-        "values": {text: at for at, text in enumerate(values or ())},
+        "values": tuple(values or ()),
+        "by_value": numbers is not None,
         "hashed": ids == "hash",
         "vocabulary": vocabulary,
     }
+
+
+def _are_values(values: object, numbers: bool) -> bool:
+    if not isinstance(values, list):
+        return False
+    fits = all(isinstance(x, str) or (numbers and _is_whole(x)) for x in values)
+    return fits and len(set(values)) == len(values)
 
 
 def _is_whole(x: object) -> bool:

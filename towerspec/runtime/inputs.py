@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.ids import MISSING
 from towerspec.runtime.entries import Input, read_entries
 from towerspec.runtime.samples import COUNTS
 from towerspec.runtime.values import Unfit, converted, measured
-from towerspec.runtime.vocabulary import MISSING, Vocabulary
+from towerspec.runtime.vocabulary import Vocabulary
 
 NO_VOCABULARIES: Mapping[str, Vocabulary] = {}
 
@@ -28,8 +29,11 @@ class Boundary:
         device: str | torch.device = "cpu",
     ) -> None:
         """From a manifest's list of inputs; raises `SpecError` (T701) where that is malformed."""
-        self.surface, self.vocabularies, self.device = surface, vocabularies, torch.device(device)
+        self.surface, self.device = surface, torch.device(device)
         self.inputs: Mapping[str, Input] = {input.name: input for input in read_entries(surface, entries)}
+        self.tables: Mapping[str, Vocabulary] = {  # by input: what its raw ids are looked up in
+            input.name: table for input in self.inputs.values() if (table := _table(input, vocabularies)) is not None
+        }
 
     def prepare(self, given: Mapping[str, Any], strict: bool = False) -> list[Tensor]:
         """The tensors in call order from inputs by name, as `tensors` reads them, with raw ids as their tables' rows.
@@ -43,8 +47,8 @@ class Boundary:
         ready = self.tensors(given)
         for name, x in ready.items():
             input = self.inputs[name]
-            if input.vocabulary is not None and input.vocabulary in self.vocabularies:
-                ready[name] = x = self.vocabularies[input.vocabulary].look_up(x)
+            if name in self.tables:
+                ready[name] = x = self.tables[name].look_up(x)
             if strict:
                 self._check_values(input, x)
         return list(ready.values())
@@ -141,6 +145,12 @@ class Boundary:
                     f"the input `{input.name}` has an id out of range in row {int(bad[0, 0])}",
                     f"ids go from {low} to {high}",
                 )
+
+
+def _table(input: Input, vocabularies: Mapping[str, Vocabulary]) -> Vocabulary | None:
+    if input.by_value:
+        return Vocabulary(list(input.values), len(input.values))
+    return vocabularies.get(input.vocabulary or "")
 
 
 def _rows(count: int) -> str:

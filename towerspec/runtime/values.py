@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from towerspec.ids import MISSING, whole
 from towerspec.runtime.entries import Input
-from towerspec.runtime.vocabulary import MISSING, text_id
+from towerspec.runtime.vocabulary import text_id
 
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**63, 2**64)
 _EXACT = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}  # bits of a whole number
@@ -180,7 +181,7 @@ def _id(input: Input, item: Any, row: int) -> int:
             raise Unfit("T704", f"holds a missing value in row {row}")
         return MISSING
     if isinstance(item, (str, bytes)):
-        return _text(input, item, row)
+        item = _text(input, item, row)
     if isinstance(item, bool):
         raise Unfit("T704", f"holds a truth value in row {row}")
     if isinstance(item, float):
@@ -197,17 +198,18 @@ def _id(input: Input, item: Any, row: int) -> int:
 
 
 def _text(input: Input, item: str | bytes, row: int) -> int:
-    if not input.takes_any and not input.values:
+    """A text as an id; of a vocabulary and among values, "100" is 100."""
+    if not input.takes_texts:
         raise Unfit("T704", f"holds a text in row {row}")
     try:
         text = item.decode() if isinstance(item, bytes) else item
-        if input.takes_any:
-            return text_id(text)
-        if text not in input.values:
-            text.encode()
-        return input.values.get(text, len(input.values))
+        text.encode()
     except UnicodeError:
         raise Unfit("T704", f"holds a text that is not UTF-8 in row {row}") from None
+    if not input.raw:
+        return text_id(text) if input.hashed else input.places.get(text, len(input.values))
+    number = whole(text)
+    return text_id(text) if number is None else number
 
 
 def _numbers(items: list[Any], sizes: Sequence[int], row: int | None) -> Tensor:

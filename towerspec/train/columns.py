@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from towerspec.check.model import FeatureDef, Model, PathDef
+from towerspec.ids import Raw
 from towerspec.layers.features import Coded, Feature, List, Number
 from towerspec.layers.heads import Head, Product
 
@@ -14,14 +15,14 @@ from towerspec.layers.heads import Head, Product
 class Coding:
     """How a raw id becomes the integer that the graph takes.
 
-    `direct` ids pass, and texts map by the spec's `values`; `hash` takes any 64-bit integer or text; `fitted` looks
-    both up in the vocabulary of `table`, a path such as `tables.pins` or `features.country`.
+    `direct` ids pass, or map by the spec's `values`; `hash` takes any 64-bit integer or text; `fitted` looks both up in
+    the vocabulary of `table`, a path such as `tables.pins` or `features.country`.
     """
 
     mode: str
     table: str
     rows: int
-    values: tuple[str, ...] = ()
+    values: tuple[Raw, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def coding(model: Model, feature: FeatureDef) -> Coding | None:
     if not isinstance(kind, Coded):
         return None
     ids, path, rows = feature.coding(model.tables) or ("direct", "", 0)
-    return Coding(ids, path, rows, tuple(str(v) for v in kind.values or ()))
+    return Coding(ids, path, rows, kind.values or ())
 
 
 def label_columns(model: Model) -> dict[str, LabelColumn]:

@@ -61,7 +61,7 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     checked = run.checked()
     nulls = [*run.nulls, *given["nulls"]]  # what was missing in training still is
     named = columns(*({**given, "nulls": nulls}[k] for k in OPTIONS))
-    log = open_log(checked, given["data"], named, run.read_vocabularies())
+    log = open_log(checked, given["data"], named, run.read_vocabularies(), kinds_of(run))
     if given["after"] is not None or given["before"] is not None:
         log = log.where(after=given["after"], before=given["before"])
         warning = untimed_warning(log)
@@ -70,6 +70,11 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     said = {"data": [str(p) for p in given["data"]], "from": given["after"], "before": given["before"]}
     said["null"] = list(named.nulls)
     return run, log, said
+
+
+def kinds_of(run: Run) -> dict[str, list[str]]:
+    """Whether the ids of a run's tables were texts or whole numbers, by table; nothing where it doesn't say."""
+    return dict((run.record.get("data") or {}).get("ids") or {})
 
 
 def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic | None:
@@ -120,10 +125,12 @@ def calibrate(folder: Path, as_json: bool, strength: float, **given: Any) -> Non
         raise click.UsageError("--strength takes a number of events")
     run, log, data = _open(folder, given)
     from towerspec.train.calibrate import calibrate as fit_all
+    from towerspec.train.kinds import strange
 
     problem = trained_on(run, data, "error")
-    if problem is not None:
-        raise SpecError(problem)
+    problems = [*([problem] if problem else []), *strange(log, kinds_of(run), "error")]
+    if problems:
+        raise SpecError(*problems)
     record = fit_all(run, log, data, strength)
     if as_json:
         click.echo(json.dumps(record, indent=2))
@@ -177,12 +184,16 @@ def _left(heads: Sequence[Mapping[str, Any]]) -> Iterator[Diagnostic]:
 def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | None, **given: Any) -> None:
     """Measure RUN on rows of a log: by surface and task, before and after calibration, with a report."""
     run, log, data = _open(folder, given)
-    from towerspec.train.evaluate import as_text
+    from towerspec.train.evaluate import as_text, as_warning
     from towerspec.train.evaluate import evaluate as measure
     from towerspec.train.files import write_text
+    from towerspec.train.kinds import strange
     from towerspec.train.report import render_report
 
+    problem = trained_on(run, data, "warning")
+    problems = [*([problem] if problem else []), *strange(log, kinds_of(run))]
     document = measure(run, log, data, times, seed)
+    document["warnings"] = [*map(as_warning, problems), *document["warnings"]]
     out = out or run.folder
     try:
         write_text(out / "evaluation.json", as_text(document))
@@ -195,8 +206,9 @@ def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | Non
     click.echo("\n\n".join(tables(document)))
     if times:
         click.echo("± is half of the 95% confidence interval")
-    problem = trained_on(run, data, "warning")
-    if problem is not None:
+    for warning in document["warnings"]:
+        notes = tuple(warning["notes"])
+        problem = Diagnostic(**{**warning, "notes": notes}, severity="warning")
         click.echo(f"\n{render(problem)}", err=True)
     click.echo(f"wrote {out / 'evaluation.json'}, {out / 'report.html'}")
 

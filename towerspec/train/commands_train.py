@@ -72,6 +72,7 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
         needs("tensorboard", "tensorboard")
     from towerspec.train.data import open_log
     from towerspec.train.folder import Setup
+    from towerspec.train.kinds import recorded
     from towerspec.train.run import Run
     from towerspec.train.settings import settings
     from towerspec.train.trainer import primary, train
@@ -90,6 +91,9 @@ def train(spec: Path, out: Path, strict: bool, as_json: bool, **given: Any) -> N
         _say_untimed(log)
     data = {k: [str(p) for p in given[k]] for k in ("data", "valid")} | {"valid_from": given["valid_from"]}
     data["null"] = list(named.nulls)
+    data["ids"] = recorded(log)
+    if primary():
+        _say_kinds(log, valid, given["init_from"])
     setup = Setup(
         resume=given["resume"],
         processes=given["processes"],
@@ -114,6 +118,20 @@ def _say_untimed(log: Log) -> None:
     warning = untimed_warning(log) if primary() else None
     if warning is not None:
         click.echo(render(warning), err=True)
+
+
+def _say_kinds(log: Log, valid: Log | None, init_from: Path | None) -> None:
+    """Warns of ids that are texts in one place and whole numbers in another."""
+    from towerspec.train.kinds import mixed, recorded, strange
+    from towerspec.train.run import Run
+
+    found = [*mixed(log), *(strange(valid, recorded(log)) if valid is not None else ())]
+    if init_from is not None:
+        run = Run(init_from)
+        known = (run.record.get("data") or {}).get("ids", {})
+        found += strange(log.with_vocabularies(run.read_vocabularies()), known)
+    for problem in dict.fromkeys(found):
+        click.echo(render(problem), err=True)
 
 
 def _report(run: Run, as_json: bool) -> None:

@@ -22,9 +22,10 @@ import numpy as np
 from towerspec.check import Checked
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.train.encode import Array, Vocabulary
+from towerspec.train.encode import Array
+from towerspec.train.lookup import Vocabulary
 from towerspec.train.reader import Raw, Window, stream, times_of
-from towerspec.train.rows import BY_NAME, Columns, Encoder, Problems, Rows, join
+from towerspec.train.rows import BY_NAME, NO_KINDS, Columns, Encoder, Problems, Rows, join
 from towerspec.train.schema import check_requests, settled
 from towerspec.train.sources import File, Piece, open_files
 
@@ -102,7 +103,9 @@ class Log:
 
     def with_vocabularies(self, vocabularies: Mapping[str, Sequence[Any]]) -> Log:
         """The same rows, with raw ids of tables with `ids: fitted` looked up in these; see `fit`."""
-        encoder = Encoder(self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()})
+        encoder = Encoder(
+            self.model, self.encoder.columns, {k: Vocabulary(v) for k, v in vocabularies.items()}, self.encoder.kinds
+        )
         log = replace(self, encoder=encoder, _kept=[])
         log.__dict__.update({name: self.__dict__[name] for name in ("counts", "untimed") if name in self.__dict__})
         return log
@@ -199,17 +202,19 @@ def open_log(
     paths: Sequence[Path],
     columns: Columns = BY_NAME,
     vocabularies: Mapping[str, Sequence[Any]] | None = None,
+    kinds: Mapping[str, Sequence[str]] = NO_KINDS,
 ) -> Log:
     """Opens a log: Parquet or CSV files, or folders of them; only their schemas are read.
 
-    Each feature has a column of its name, and each head one with its labels; others are left alone.
+    Each feature has a column of its name, and each head one with its labels; others are left alone. `vocabularies` and
+    `kinds` are a run's: what the rows of its tables stand for, and whether its ids were texts or whole numbers.
 
     Raises:
         SpecError: the spec has errors, a file can't be read (T810), a column is missing (T811) or of the wrong type
             (T812), or a mapping names an unknown surface (T814).
     """
     model, graph = checked.sound()
-    encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()})
+    encoder = Encoder(model, columns, {path: Vocabulary(raw) for path, raw in (vocabularies or {}).items()}, kinds)
     files = open_files([Path(path) for path in paths], encoder.reads)
     files = settled(files, encoder)
     return Log(model, frozenset(p.path for _, p in graph.params), tuple(files), encoder, Window(columns.time))

@@ -6,20 +6,23 @@ meaning. Nothing here needs torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from towerspec.ids import Raw, by_value
 from towerspec.layers.features import PADDING
 from towerspec.layers.heads import Count, Head, Multiclass, Regression
 from towerspec.train.columns import Coding
 from towerspec.train.fnv import fnv1a
+from towerspec.train.lookup import Vocabulary, vocabulary_of
 from towerspec.train.types import Malformed, is_id, is_text, plain
 
 Array = np.ndarray[Any, Any]
+_NUMBER = r"^[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?$"
 _LARGEST = np.iinfo(np.int64).max
 LARGEST_LABEL = 1e19  # the square of a larger one has no place in float32, so that no loss of it would be a number
 
@@ -62,8 +65,8 @@ def floats(column: pa.Array) -> Array:
 # ---- ids ---------------------------------------------------------------------------------------
 
 
-def ids(column: pa.Array, coding: Coding, vocabulary: Vocabulary | None = None) -> Array:
-    """Raw ids as int64 `[n]`; null is -1.
+def ids(column: pa.Array, coding: Coding, vocabulary: Vocabulary | None = None, cells: bool = False) -> Array:
+    """Raw ids as int64 `[n]`; null is -1. Texts that are `cells` of CSV may stand for numbers among the values.
 
     >>> ids(pa.array(["NORMAL", None, "LIVE"]), Coding("direct", "", 2, ("AD", "NORMAL"))).tolist()
     [1, -1, 2]
@@ -72,11 +75,13 @@ def ids(column: pa.Array, coding: Coding, vocabulary: Vocabulary | None = None) 
     if coding.mode == "fitted":
         if vocabulary is None:
             raise ValueError(f"the table {coding.table} has no vocabulary yet")
-        return vocabulary.look_up(column, coding.rows)
-    if is_text(column.type):
-        return fnv1a(column) if coding.mode == "hash" else _by_values(column, coding.values)
-    if len(column) and not is_id(column.type):
+        return looked_up(column, vocabulary, coding.rows, wrap=True)
+    if not is_text(column.type) and len(column) and not is_id(column.type):
         raise Malformed(0, column[0].as_py(), "a whole number")
+    if coding.values:
+        return _by_values(column, coding.values, cells)
+    if is_text(column.type):
+        return fnv1a(column)
     return integers(column, wrap=coding.mode == "hash")
 
 
@@ -118,41 +123,63 @@ def _from_decimals(column: pa.Array, wrap: bool) -> Array:
     return found
 
 
-def _by_values(column: pa.Array, values: Sequence[str]) -> Array:
-    """Texts by the spec's list; others are unknown."""
-    found = pc.fill_null(pc.index_in(column, pa.array(values, column.type)), len(values))
-    return np.asarray(pc.if_else(column.is_null(), PADDING, pc.cast(found, pa.int64())).to_numpy())
+def is_missing(column: pa.Array, wrap: bool = True) -> pa.Array:
+    """Which texts, or numbers as int64, stand for no id: null and -1; with `wrap` also the text of -1's 64 bits."""
+    if not is_text(column.type):
+        return pc.equal(column, PADDING)
+    none = [str(PADDING), str(PADDING + 2**64)][: 1 + wrap]
+    return pc.or_(column.is_null(), pc.is_in(column, pa.array(none, column.type)))
 
 
-class Vocabulary:
-    """The raw ids that a table's rows were fitted to, in row order: whole numbers, texts, or some of each."""
+def looked_up(column: pa.Array, vocabulary: Vocabulary, unknown: int, wrap: bool) -> Array:
+    """The rows of raw ids, `unknown` for those that have none, and -1 for those that are missing."""
+    column = column if is_text(column.type) else pa.array(integers(column, wrap))
+    found = vocabulary.find(column)
+    missing = is_missing(column, wrap).to_numpy(zero_copy_only=False)
+    return np.where(missing, PADDING, np.where(found < len(vocabulary), found, unknown))
 
-    def __init__(self, raw: Sequence[Any]) -> None:
-        texts = np.array([isinstance(id_, str) for id_ in raw], dtype=bool)
-        self.rows = {True: np.flatnonzero(texts), False: np.flatnonzero(~texts)}
-        self.ids = {
-            True: pa.array([id_ for id_ in raw if isinstance(id_, str)], pa.string()),
-            False: pa.array([id_ for id_ in raw if not isinstance(id_, str)], pa.int64()),
-        }
 
-    def __len__(self) -> int:
-        return sum(map(len, self.ids.values()))
+def _by_values(column: pa.Array, values: tuple[Raw, ...], cells: bool) -> Array:
+    """Ids by the spec's list; what is not in it is unknown. In `cells` of CSV, texts may be numbers."""
+    if cells and is_text(column.type):
+        return _cells(column, values, lambda x: _by_values(x, values, cells=False))
+    if by_value(values):
+        return looked_up(column, vocabulary_of(values), len(values), wrap=False)
+    if not is_text(column.type):
+        return integers(column)
+    return np.where(column.is_null().to_numpy(zero_copy_only=False), PADDING, vocabulary_of(values).find(column))
 
-    def look_up(self, column: pa.Array, unknown: int) -> Array:
-        """The rows of raw ids, `unknown` for those that it doesn't have; null and -1 are missing, -1."""
-        text = is_text(column.type)
-        column = pc.cast(column, pa.string()) if text else pa.array(integers(column, wrap=True))
-        found = pc.index_in(column, self.ids[text])
-        rows = np.append(self.rows[text], unknown)[pc.fill_null(found, len(self.rows[text])).to_numpy()]
-        missing = column.is_null() if text else pc.equal(column, PADDING)
-        rows[missing.to_numpy(zero_copy_only=False)] = PADDING
-        return np.asarray(rows.astype(np.int64))
+
+def _cells(column: pa.Array, values: tuple[Raw, ...], read: Callable[[pa.Array], Array]) -> Array:
+    """A CSV file's cells as `read` reads them: values as they stand, and others as the numbers that they say."""
+    found, trimmed = read(column), pc.utf8_trim_whitespace(column)
+    written = pc.is_in(column, pa.array([str(value) for value in values], column.type))
+    numbers = pc.and_not(pc.fill_null(pc.match_substring_regex(trimmed, _NUMBER), False), written)
+    at = np.flatnonzero(numbers.to_numpy(zero_copy_only=False))
+    if not len(at):
+        return found
+    texts = trimmed.take(pa.array(at))
+    try:
+        found[at] = read(next(filter(None, (_cast(texts, kind) for kind in (pa.int64(), pa.uint64(), pa.float64())))))
+    except Malformed as error:
+        row = int(at[error.row])
+        raise Malformed(row, column[row].as_py(), error.wanted) from None
+    return found
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    try:
+        return pc.cast(column, kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 # ---- lists -------------------------------------------------------------------------------------
 
 
-def lists(column: pa.Array, length: int, coding: Coding, vocabulary: Vocabulary | None = None) -> Array:
+def lists(
+    column: pa.Array, length: int, coding: Coding, vocabulary: Vocabulary | None = None, cells: bool = False
+) -> Array:
     """Lists of raw ids as int64 `[n, length]`: each one's newest, then padding; null is empty.
 
     >>> lists(pa.array([[1, 2, 3], None, [4]]), 2, Coding("direct", "", 9)).tolist()
@@ -168,7 +195,7 @@ def lists(column: pa.Array, length: int, coding: Coding, vocabulary: Vocabulary 
     position = np.arange(total) - np.repeat(first, kept)
     picked = np.repeat(np.cumsum(lengths) - kept, kept) + position
     try:
-        found = ids(plain(pc.list_flatten(column)).take(pa.array(picked, pa.int64())), coding, vocabulary)
+        found = ids(plain(pc.list_flatten(column)).take(pa.array(picked, pa.int64())), coding, vocabulary, cells)
     except Malformed as error:
         row = int(np.repeat(np.arange(len(kept)), kept)[error.row])
         raise Malformed(row, error.value, f"a list of ids, each {error.wanted}") from None
@@ -184,23 +211,32 @@ def _lengths(column: pa.Array) -> Array:
 # ---- labels ------------------------------------------------------------------------------------
 
 
-def labels(column: pa.Array, head: Head, counted: Array) -> Array:
+def labels(column: pa.Array, head: Head, counted: Array, cells: bool = False) -> Array:
     """A task's labels as float32 `[n]`: NaN where there is none, and where `counted` (`[n]` bool) is false.
 
-    A multiclass label is a class's index, or one of the head's `values`.
+    A multiclass label is one of the head's `values`, or, where none of those is a number, a class's index.
     """
     column = plain(column)
-    names = [str(value) for value in getattr(head, "values", None) or ()]
-    if names and is_text(column.type):
-        found = _by_values(column, names).astype(np.float64)
-        found[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    else:
-        found = floats(column)
-    found = np.where(counted, found, np.nan)
+    column = pc.if_else(pa.array(counted), column, pa.scalar(None, column.type))
+    values: tuple[Raw, ...] = getattr(head, "values", None) or ()
+    try:
+        found = _classes(column, values, cells) if values else floats(column)
+    except Malformed as error:
+        raise Malformed(error.row, error.value, wanted_label(head)) from None
     wrong = np.flatnonzero(~np.isnan(found) & ~_allowed(found, head))
     if len(wrong):
         raise Malformed(int(wrong[0]), column[int(wrong[0])].as_py(), wanted_label(head))
     return found.astype(np.float32)
+
+
+def _classes(column: pa.Array, values: tuple[Raw, ...], cells: bool) -> Array:
+    """The classes of labels by the head's list, one too many for what isn't in it; NaN where there is none."""
+    if cells and is_text(column.type):
+        return _cells(column, values, lambda x: _classes(x, values, cells=False))
+    if not is_text(column.type) and not by_value(values):
+        return floats(column)
+    found = vocabulary_of(values).find(column if is_text(column.type) else pa.array(integers(column)))
+    return np.where(column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.nan, found)
 
 
 def _allowed(found: Array, head: Head) -> Array:
@@ -215,7 +251,8 @@ def wanted_label(head: Head) -> str:
     """What a label of a kind of head has to be, in words."""
     if isinstance(head, Multiclass):
         names = ", ".join(str(value) for value in (head.values or ())[:8])
-        return f"one of {names}, or its index" if names else f"a class from 0 to {head.width() - 1}"
+        more = "" if by_value(head.values or ()) else ", or its index"
+        return f"one of {names}{more}" if names else f"a class from 0 to {head.width() - 1}"
     if isinstance(head, Count):
         return f"a number from 0 to {LARGEST_LABEL:g}"
     return f"a number of at most {LARGEST_LABEL:g} in size" if isinstance(head, Regression) else "0 or 1"

@@ -11,6 +11,7 @@ import numpy as np
 
 from towerspec import __version__
 from towerspec.check.model import Model
+from towerspec.diagnostics import Diagnostic
 from towerspec.explain import explain_table
 from towerspec.train import metrics
 from towerspec.train.best import reachable
@@ -20,6 +21,7 @@ from towerspec.train.data import Log
 from towerspec.train.metrics import Array
 from towerspec.train.predict import SIZE, Scores, load_model, predict
 from towerspec.train.run import Run
+from towerspec.train.survey import features_of, mostly_unknown, unknown_ids, watched
 
 FORMAT = 1
 TIMES = 200
@@ -38,7 +40,8 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
     """
     checked, module = load_model(run)
     model, _ = checked.sound()
-    found = predict(model, module, log.batches(SIZE))
+    features = features_of(log)
+    found = predict(model, module, watched(log.batches(SIZE), features))
     if not any(len(scores) for scores in found.values()):
         raise no_rows(run)
     surfaces: dict[str, dict[str, Any]] = {name: {} for name in model.surfaces}
@@ -61,6 +64,8 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
         "towerspec": __version__,
         "data": dict(data),
         "rows": log.counts,
+        "ids": unknown_ids(features),
+        "warnings": [as_warning(problem) for problem in mostly_unknown(features)],
         "trained_on": record.get("data"),
         "epochs": len(record.get("epochs", ())),
         "best_epoch": record.get("best_epoch"),
@@ -71,6 +76,11 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
         "cost": explain_table(checked),
         "spec": facts(model),
     }
+
+
+def as_warning(problem: Diagnostic) -> dict[str, Any]:
+    """A warning as the document holds it."""
+    return {"code": problem.code, "message": problem.message, "notes": list(problem.notes), "help": problem.help}
 
 
 def _by(found: Iterable[Scores], key: Callable[[Scores], Any]) -> dict[Any, list[Scores]]:

@@ -5,6 +5,7 @@ One pass in float64, and memory that doesn't grow with the log but for the vocab
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.layers.features import PADDING, Number
+from towerspec.ids import signed, whole
+from towerspec.layers.features import Number
 from towerspec.train.columns import FeatureColumn
-from towerspec.train.encode import Array, integers
+from towerspec.train.encode import Array, integers, is_missing
 from towerspec.train.reader import malformed
 from towerspec.train.rows import Encoder, Problems
 from towerspec.train.types import Malformed, is_text, plain
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from towerspec.train.data import Log
 
+BATCH = 1 << 16  # counted ids that are merged together at least
 SAMPLE = 1 << 20  # values from which quantiles are taken: all of them up to here, then a uniform sample
 
 
@@ -79,7 +82,7 @@ def _has_statistics(kind: Number) -> bool:
 def _values(encoder: Encoder, raw: Any, feature: FeatureColumn) -> Any:
     if feature.coding is None:
         return encoder.feature(raw, feature)
-    column = raw.column(feature.name, feature.width > 0)
+    column = encoder.column(raw, feature)
     return plain(pc.list_flatten(column)) if feature.width and not pa.types.is_null(column.type) else column
 
 
@@ -185,34 +188,61 @@ class Sample:
 
 
 class Counts:
-    """How often each raw id of a table occurs: whole numbers and texts, each counted by itself."""
+    """How often each raw id of a table occurs; a text that is the usual form of a whole number is that number.
+
+    Batches are merged only once they hold as many ids as all before them: each id is merged a logarithmic number of
+    times, and most of them once.
+    """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self.found: dict[bool, pa.Table] = {}
+        self._merged: dict[bool, pa.Table] = {}
+        self._fresh: dict[bool, list[pa.Table]] = {}
 
     def add(self, column: pa.Array) -> None:
         """More ids; null and -1 are none."""
         column = plain(column)
         text = is_text(column.type)
         column = pc.cast(column, pa.string()) if text else pa.array(integers(column, wrap=True))
-        column = column.drop_null() if text else column.filter(pc.not_equal(column, PADDING))
+        column = column.filter(pc.invert(is_missing(column)))
+        if not len(column):
+            return
         counted = pc.value_counts(column)
-        table = pa.table({"id": counted.field("values"), "count": counted.field("counts")})
-        if text in self.found:
-            both = pa.concat_tables([self.found[text], table]).group_by("id").aggregate([("count", "sum")])
-            table = both.select(["id", "count_sum"]).rename_columns(["id", "count"])
-        self.found[text] = table
+        fresh = self._fresh.setdefault(text, [])
+        fresh.append(pa.table({"id": counted.field("values"), "count": counted.field("counts")}))
+        merged = self._merged.get(text)
+        if sum(map(len, fresh)) >= max(BATCH, len(merged) if merged is not None else 0):
+            self._merge(text)
+
+    def _merge(self, text: bool) -> None:
+        tables = [*([self._merged[text]] if text in self._merged else []), *self._fresh.pop(text, [])]
+        counted = pa.concat_tables(tables).group_by("id").aggregate([("count", "sum")])
+        self._merged[text] = counted.select(["id", "count_sum"]).rename_columns(["id", "count"])
+
+    @functools.cached_property
+    def _found(self) -> dict[bool, pa.Table]:
+        """Whole numbers and texts with their counts; where there are both, one id is one."""
+        for text in list(self._fresh):
+            self._merge(text)
+        if len(self._merged) == 2:
+            texts = self._merged[True]
+            numbers = [whole(id_) for id_ in texts["id"].to_pylist()]
+            alike = pa.array([number is not None for number in numbers], pa.bool_())
+            moved = pa.array([signed(number) for number in numbers if number is not None], pa.int64())
+            self._fresh[False] = [pa.table({"id": moved, "count": texts["count"].filter(alike)})]
+            self._merge(False)
+            self._merged[True] = texts.filter(pc.invert(alike))
+        return self._merged
 
     @property
     def distinct(self) -> int:
         """How many different ids there are."""
-        return sum(table.num_rows for table in self.found.values())
+        return sum(table.num_rows for table in self._found.values())
 
     def result(self) -> list[Any]:
         """The most frequent ids first, equally frequent ones in their own order, whole numbers before texts."""
         listed: list[tuple[int, bool, Any]] = []
-        for text, table in self.found.items():
+        for text, table in self._found.items():
             top = table.sort_by([("count", "descending"), ("id", "ascending")]).slice(0, self.rows)
             counts, ids = top["count"].to_pylist(), top["id"].to_pylist()
             listed += [(-count, text, id_) for count, id_ in zip(counts, ids, strict=True)]

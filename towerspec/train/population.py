@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from towerspec.ids import Raw
 from towerspec.ir.types import Level
 from towerspec.layers.features import Number
 from towerspec.train.columns import Coding, FeatureColumn
@@ -66,7 +67,7 @@ def domain(coding: Coding) -> int:
 def raw_ids(coding: Coding, ranks: Array) -> pa.Array:
     """The raw ids of ranks, so that the most frequent ones are not the lowest: rows' numbers, 64 bits, or texts."""
     if coding.values:
-        return pa.array(np.array(coding.values, dtype=object)[ranks], pa.string())
+        return written(coding.values, ranks)
     if coding.mode == "hash":
         with np.errstate(over="ignore"):
             return pa.array((ranks.astype(np.int64) + 1) * np.int64(0x2545F4914F6CDD1D))
@@ -74,6 +75,13 @@ def raw_ids(coding: Coding, ranks: Array) -> pa.Array:
         return pa.array([f"id_{rank}" for rank in ranks.tolist()], pa.string())
     step = next(s for s in range(int(0.618 * coding.rows) + 1, 2 * coding.rows + 2) if np.gcd(s, coding.rows) == 1)
     return pa.array(ranks.astype(np.int64) * step % coding.rows)
+
+
+def written(values: tuple[Raw, ...], places: Array) -> pa.Array:
+    """The spec's values at some places of their list: numbers if all of them are, otherwise texts; null below 0."""
+    whole = all(isinstance(value, int) for value in values)
+    listed = pa.array(values, pa.int64()) if whole else pa.array(list(map(str, values)), pa.string())
+    return listed.take(pa.array(places, pa.int64(), mask=places < 0))
 
 
 def vocabulary(coding: Coding) -> list[str]:

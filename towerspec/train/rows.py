@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 
 from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
+from towerspec.ids import by_value
 from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
-from towerspec.train.encode import Array, Vocabulary, ids, integers, labels, lists, numbers
+from towerspec.train.encode import Array, ids, integers, labels, lists, numbers
 from towerspec.train.fnv import fnv1a
+from towerspec.train.lookup import Vocabulary
 from towerspec.train.reader import Raw, malformed, where
-from towerspec.train.texts import Reads
+from towerspec.train.texts import Reads, padded
 from towerspec.train.types import Malformed, instants, is_id, is_moment
 
 
@@ -35,6 +37,8 @@ class Columns:
 
 
 BY_NAME = Columns()
+TEXTS, NUMBERS = "texts", "whole numbers"  # the kinds of ids
+NO_KINDS: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,16 @@ class Problems(dict[str, Diagnostic]):
 
 
 class Encoder:
-    """Encodes raw rows by a spec; `vocabularies` are by table path."""
+    """Encodes raw rows by a spec; `vocabularies`, and the `kinds` of ids that a run has learned, are by table path."""
 
-    def __init__(self, model: Model, columns: Columns, vocabularies: Mapping[str, Vocabulary]) -> None:
-        self.columns, self.vocabularies = columns, vocabularies
+    def __init__(
+        self,
+        model: Model,
+        columns: Columns,
+        vocabularies: Mapping[str, Vocabulary],
+        kinds: Mapping[str, Sequence[str]] = NO_KINDS,
+    ) -> None:
+        self.columns, self.vocabularies, self.kinds = columns, vocabularies, kinds
         self.surfaces = tuple(model.surfaces)
         self.features: dict[str, list[FeatureColumn]] = feature_columns(model)
         self.labels: dict[str, LabelColumn] = label_columns(model)
@@ -113,13 +123,26 @@ class Encoder:
         """What the columns are read as."""
         numbers = [name for name, of in self.features.items() if of[0].coding is None]
         numbers += [name for name, label in self.labels.items() if not getattr(label.kind, "values", None)]
+        cells = [name for name, of in self.features.items() if self._verbatim(of[0])]
+        cells += [name for name, label in self.labels.items() if getattr(label.kind, "values", None)]
         return Reads(
             frozenset([*self.names(), *([self.columns.time] if self.columns.time else [])]),
             frozenset(name for name, of in self.features.items() if of[0].width),
             frozenset(numbers),
             frozenset(name for name, of in self.features.items() if of[0].texts),
             self.columns.nulls,
+            frozenset(cells).difference(numbers),
         )
+
+    def _verbatim(self, of: FeatureColumn) -> bool:
+        """Whether a CSV file's cells stay texts, whatever they look like: where a number would lose what they say."""
+        if of.coding is None:
+            return False
+        if of.coding.mode == "direct":  # lists have other separators, unless a value such as 01 asks for this one
+            return any(not of.width or (isinstance(x, str) and by_value([x])) for x in of.coding.values)
+        vocabulary = self.vocabularies.get(of.coding.table)
+        lost = vocabulary is not None and vocabulary.unreachable is not None
+        return lost or (of.coding.mode == "hash" and self.kinds.get(of.coding.table) == [TEXTS])
 
     def names(self, only: Sequence[str] | None = None) -> list[str]:
         """The columns to read: all, or the surface's and some."""
@@ -207,9 +230,15 @@ class Encoder:
             problems.add(of[0].name, malformed(raw, of[0].name, error))
             return np.zeros((len(raw), *of[0].kind.shape()), dtype=np.float32 if of[0].coding is None else np.int64)
 
+    def column(self, raw: Raw, of: FeatureColumn) -> pa.Array:
+        """One feature's column as it holds it; raises `Malformed`."""
+        if of.texts and raw.items.get(of.name) == "int":
+            _check_padding(raw.columns[of.name], of.width > 0)
+        return raw.column(of.name, of.width > 0)
+
     def feature(self, raw: Raw, of: FeatureColumn) -> Array:
         """One feature's values, `[n]` or `[n, width]`; raises `Malformed`."""
-        column = raw.column(of.name, of.width > 0)
+        column = self.column(raw, of)
         if of.coding is None:
             return numbers(column, of.width)
         vocabulary = self.vocabularies.get(of.coding.table)
@@ -221,13 +250,16 @@ class Encoder:
                     help="fit the log first, or give the run's vocabularies",
                 )
             )
-        return lists(column, of.width, of.coding, vocabulary) if of.width else ids(column, of.coding, vocabulary)
+        cells = of.name in raw.items
+        if of.width:
+            return lists(column, of.width, of.coding, vocabulary, cells)
+        return ids(column, of.coding, vocabulary, cells)
 
     def _label(
         self, raw: Raw, of: LabelColumn, surface: Array, features: Mapping[str, Array], problems: Problems
     ) -> Array:
         try:
-            return labels(raw.column(of.name), of.kind, counted(of, surface, features))
+            return labels(raw.column(of.name), of.kind, counted(of, surface, features), of.name in raw.items)
         except Malformed as error:
             problems.add(of.name, malformed(raw, of.name, error, "T815"))
             return np.full(len(raw), np.nan, dtype=np.float32)
@@ -248,6 +280,13 @@ def _as_numbers(column: pa.Array) -> Array:
     if is_moment(column.type):
         return instants(column)
     return integers(column, wrap=True) if is_id(column.type) else fnv1a(column)
+
+
+def _check_padding(cells: pa.Array, listed: bool) -> None:
+    """Raises `Malformed` where a cell of ids that have all been numbers so far would lose a nought as one."""
+    rows = np.flatnonzero(padded(cells, listed).to_numpy(zero_copy_only=False))
+    if len(rows):
+        raise Malformed(int(rows[0]), cells[int(rows[0])].as_py(), "a whole number without a nought before it")
 
 
 def counted(label: LabelColumn, surface: Array, features: Mapping[str, Array]) -> Array:

@@ -191,7 +191,7 @@ def _wrong(file: File, name: str, reader: str, wanted: str) -> Diagnostic:
     )
 
 
-def _held(file: File, name: str, listed: bool = False) -> tuple[pa.DataType, bool]:
+def held(file: File, name: str, listed: bool = False) -> tuple[pa.DataType, bool]:
     """The plain type of a column's cells, or of its lists' items, and whether it is one of lists."""
     if name in file.items:
         return _ITEMS[file.items[name]], listed
@@ -202,7 +202,7 @@ def _held(file: File, name: str, listed: bool = False) -> tuple[pa.DataType, boo
 def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
     """What the column should hold, in words, where it doesn't."""
     listed = feature.width > 0
-    kind, is_listed = _held(file, feature.name, listed)
+    kind, is_listed = held(file, feature.name, listed)
     if feature.coding is None:
         fits, items = is_number(kind), "numbers"
     elif not feature.texts:
@@ -215,14 +215,14 @@ def _feature_wants(file: File, feature: FeatureColumn) -> str | None:
 
 
 def _label_wants(file: File, label: LabelColumn) -> str | None:
-    kind, listed = _held(file, label.name)
+    kind, listed = held(file, label.name)
     if listed or not (is_number(kind) or (is_text(kind) and getattr(label.kind, "values", None))):
         return "numbers, or the classes' names" if getattr(label.kind, "values", None) else "numbers"
     return None
 
 
 def _place_wants(file: File, name: str, fits: Callable[[pa.DataType], bool], words: str) -> str | None:
-    kind, listed = _held(file, name)
+    kind, listed = held(file, name)
     return None if fits(kind) and not listed else f"{words}, one a row"
 
 

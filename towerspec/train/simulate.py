@@ -27,9 +27,10 @@ from towerspec.diagnostics import Diagnostic, SpecError
 from towerspec.emit.torchscript import tensors
 from towerspec.layers.heads import Product
 from towerspec.train.best import Best
-from towerspec.train.encode import Array, Vocabulary
+from towerspec.train.encode import Array
 from towerspec.train.files import write_text, write_weights
-from towerspec.train.population import MISSING, Population, vocabulary
+from towerspec.train.lookup import Vocabulary
+from towerspec.train.population import MISSING, Population, vocabulary, written
 from towerspec.train.reader import Raw
 from towerspec.train.rows import Columns, Encoder
 from towerspec.train.teacher import Teacher
@@ -174,7 +175,7 @@ class _Simulation:
                 rows = self.encoder.encode(raw)
                 truth = self.teacher.truth(rows)
                 labels = self._labels(truth, rng)
-                log = pa.table({**raw.columns, **{name: _label(x) for name, x in labels.items()}})
+                log = pa.table({**raw.columns, **{name: self._written(name, x) for name, x in labels.items()}})
                 known = pa.table({name: _column(x) for name, x in truth.items()})
                 for split, here in self._splits(np.repeat(requests.time, requests.counts)):
                     self._append(writers, out / f"{split}.parquet", log[here])
@@ -193,6 +194,13 @@ class _Simulation:
             labels[name] = np.where(np.isnan(truth[name]), np.nan, np.prod([labels[part] for part in parts], axis=0))
         kept = {name: rng.random(len(x)) >= MISSING for name, x in labels.items()}
         return {name: np.where(kept[name], x, np.nan) for name, x in labels.items()}
+
+    def _written(self, name: str, labels: Array) -> pa.Array:
+        """A task's labels as the log holds them: a head's values, if it has any."""
+        gone, values = np.isnan(labels), getattr(self.encoder.labels[name].kind, "values", None)
+        if values:
+            return written(values, np.where(gone, -1, labels).astype(np.int64))
+        return pa.array(labels.astype(np.float32), mask=gone)
 
     def products(self) -> dict[str, tuple[str, ...]]:
         """The heads that each product multiplies."""
@@ -217,10 +225,6 @@ class _Simulation:
             writers[path.name] = pq.ParquetWriter(path, table.schema, compression="zstd")
         if len(table):
             writers[path.name].write_table(table)
-
-
-def _label(x: Array) -> pa.Array:
-    return pa.array(x.astype(np.float32), mask=np.isnan(x))
 
 
 def _column(x: Array) -> pa.Array:

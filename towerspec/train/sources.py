@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from towerspec.train.csvs import broken, open_csv, repeated, unreadable
-from towerspec.train.texts import Reads, guess, odd
+from towerspec.train.texts import Reads, guess, odd, padded, without
 
 ROWS = 32_768  # of a piece in memory
 PARQUET = (".parquet", ".pq")
@@ -54,6 +55,7 @@ class File:
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)
     odd: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     twice: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()  # of a CSV file's columns, those whose first cells say nothing
 
     def with_constants(self, constants: Mapping[str, pa.Scalar]) -> File:
         """The file with other columns that have one value in all rows, instead of its own of their names."""
@@ -154,7 +156,10 @@ def _open_csv(path: Path, reads: Reads) -> File:
         if cells[name].null_count == len(cells[name]):  # such as of a surface whose rows come later
             cells[name] = csv.first_cells(name)
     items = {name: guess(x, reads, name) for name, x in cells.items()}
+    as_written = {n for n in reads.texts.intersection(items) if pc.any(padded(cells[n], n in reads.listed)).as_py()}
+    items |= dict.fromkeys(as_written | reads.verbatim.intersection(items), "text")
     texts = {n: x for n, x in cells.items() if items[n] == "text" and n not in reads.texts | reads.listed}
     wrong = {name: found for name, x in texts.items() if (found := odd(x, reads.nulls)) is not None}
+    empty = frozenset(n for n, x in cells.items() if without(x, reads.nulls).null_count == len(x))
     schema = pa.schema([(name, pa.string()) for name in names])
-    return File(path, (Piece(str(path), csv.batches, 0, None),), schema, items, odd=wrong, twice=twice)
+    return File(path, (Piece(str(path), csv.batches, 0, None),), schema, items, odd=wrong, twice=twice, empty=empty)

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.diagnostics import Diagnostic
+from towerspec.diagnostics import Diagnostic, listing
 from towerspec.layers.features import Number
 from towerspec.layers.heads import Head, Multiclass
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.data import Log
 from towerspec.train.encode import Array
 from towerspec.train.fitting import collected
+from towerspec.train.kinds import mixed
 from towerspec.train.reader import Window
 from towerspec.train.rows import Problems, Rows
 from towerspec.train.types import is_list, is_text
 
 NULLS = ["", "\\n", "null", "(null)", "<null>", "none", "nan", "nat", "na", "n/a", "#n/a", "<na>", "nil", "undefined"]
 FREQUENT = 1e-3  # of a column's ids
+
+if TYPE_CHECKING:
+    from towerspec.train.batch import Batch
 
 
 @dataclass
@@ -88,6 +92,46 @@ class Values:
             self.clipped += int(((found < low) | (found > high)).sum())
 
 
+def features_of(log: Log) -> dict[str, Values]:
+    """Nothing yet of each feature, by path."""
+    return {f.path: Values(f) for of in log.encoder.features.values() for f in of}
+
+
+def watched(batches: Iterator[Batch], features: Mapping[str, Values]) -> Iterator[Batch]:
+    """The same batches, whose values are counted as they pass."""
+    for batch in batches:
+        _count({name: x.numpy() for name, x in batch.features.items()}, batch.surface.numpy(), features)
+        yield batch
+
+
+def unknown_ids(features: Mapping[str, Values]) -> dict[str, dict[str, Any]]:
+    """How many ids there were, and how many of them unknown, of each feature that can have such."""
+    return {
+        path: {"ids": v.values, "unknown": v.unknown, "table": v.feature.coding.table or path}
+        for path, v in features.items()
+        if v.feature.coding is not None and v.feature.coding.mode != "hash"
+    }
+
+
+def mostly_unknown(features: Mapping[str, Values]) -> Iterator[Diagnostic]:
+    """A warning (T818) for each feature most of whose ids are unknown."""
+    for v in features.values():
+        if v.unknown > 0.5 * v.values:
+            message = f"most ids of the feature `{v.feature.name}` are unknown: {v.unknown:,} of {v.values:,}"
+            yield _warn(message, _knows(v))
+
+
+def _knows(v: Values) -> str:
+    """What a feature's table knows, in words."""
+    coding = v.feature.coding
+    assert coding is not None
+    if coding.mode == "fitted":
+        return f"its table knows the {coding.rows:,} ids at most that training found most often"
+    if coding.values:
+        return f"its values are {listing([str(value) for value in coding.values], 8)}"
+    return f"its table knows the ids from 0 to {coding.rows - 1:,}, and the data's go up to {v.high:,.0f}"
+
+
 @dataclass
 class Words:
     """The texts of a column of ids, and how many of them are words that other programs write for a missing value."""
@@ -126,6 +170,7 @@ class Survey:
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
     nulls: dict[str, Words] = field(default_factory=dict)
     untimed: Diagnostic | None = None
+    mixed: tuple[Diagnostic, ...] = ()  # of ids that are texts in one place and numbers in another
 
     def as_json(self) -> dict[str, Any]:
         """The survey for machines, with its warnings."""
@@ -145,6 +190,7 @@ class Survey:
 
     def warnings(self) -> Iterator[Diagnostic]:
         """What is allowed, and most often a mistake."""
+        yield from self.mixed
         for surface, rows in self.rows.items():
             if not rows:
                 yield _warn(f"the surface `{surface}` has no rows")
@@ -153,8 +199,9 @@ class Survey:
                     yield _warn(f"the surface `{surface}` has no label of `{task}`")
                 elif x.kind.loss == "binary_cross_entropy" and x.rate in (0.0, 1.0):
                     yield _warn(f"all labels of `{task}` on the surface `{surface}` are {int(x.rate or 0)}")
-        for v in self.features.values():
+        for path, v in self.features.items():
             yield from _feature_warnings(v)
+            yield from mostly_unknown({path: v})
         for name, words in self.nulls.items():
             yield from words.warnings(name)
         if self.untimed is not None:
@@ -186,10 +233,6 @@ def _feature_warnings(v: Values) -> Iterator[Diagnostic]:
         yield _warn(f"the feature `{name}` is missing in every row that could have it")
     elif v.values > 1 and v.low == v.high and v.feature.coding is None:
         yield _warn(f"the feature `{name}` is {v.low:g} in every row")
-    if v.unknown > 0.5 * v.values:
-        known = v.feature.coding.rows if v.feature.coding else 0
-        note = f"its table knows the ids from 0 to {known - 1:,}, and the data's go up to {v.high:,.0f}"
-        yield _warn(f"most ids of the feature `{name}` are unknown: {v.unknown:,} of {v.values:,}", note)
     if v.clipped > 0.5 * v.values:
         yield _warn(f"most values of the feature `{name}` lie outside its `clip`")
 
@@ -202,7 +245,7 @@ def survey(log: Log) -> Survey:
     """
     _, counts = collected(log, numbers=False)
     log = log.with_vocabularies({path: found.result() for path, found in counts.items()})
-    features = {f.path: Values(f) for of in log.encoder.features.values() for f in of}
+    features = features_of(log)
     tasks: dict[str, dict[str, Task]] = {}
     for index, surface in enumerate(log.encoder.surfaces):
         tasks[surface] = {n: Task(label.kind) for n, label in log.encoder.labels.items() if index in label.surfaces}
@@ -216,7 +259,7 @@ def survey(log: Log) -> Survey:
                 words.add(raw.column(name, words.feature.width > 0))
     problems.check()
     tables = {path: {"rows": found.rows, "ids": found.distinct} for path, found in counts.items()}
-    return Survey(rows, tasks, features, tables, nulls, untimed_warning(log))
+    return Survey(rows, tasks, features, tables, nulls, untimed_warning(log), tuple(mixed(log)))
 
 
 def untimed_warning(log: Log) -> Diagnostic | None:
@@ -237,9 +280,11 @@ def _add(
         for name, task in tasks[surface].items():
             if name in part.labels:
                 task.add(part.labels[name][here])
+    _count(part.features, part.surface, features)
+
+
+def _count(columns: Mapping[str, Array], surface: Array, features: Mapping[str, Values]) -> None:
     for values in features.values():
         coding = values.feature.coding
-        known: int | None = None
-        if coding is not None and coding.mode != "hash":
-            known = coding.rows
-        values.add(part.features[values.feature.name][np.isin(part.surface, values.feature.surfaces)], known)
+        known = coding.rows if coding is not None and coding.mode != "hash" else None
+        values.add(columns[values.feature.name][np.isin(surface, values.feature.surfaces)], known)

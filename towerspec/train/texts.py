@@ -26,7 +26,8 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 class Reads:
     """The columns that a spec reads: which hold lists, which numbers, and which ids that may be texts.
 
-    `nulls` are the texts that stand for a missing value.
+    `nulls` are texts that stand for a missing value. Cells of those that are `verbatim` are texts, whatever they look
+    like.
     """
 
     names: frozenset[str] = frozenset()
@@ -34,6 +35,7 @@ class Reads:
     numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     nulls: tuple[str, ...] = ()
+    verbatim: frozenset[str] = frozenset()
 
 
 def guess(column: pa.Array, reads: Reads, name: str) -> str:
@@ -53,6 +55,19 @@ def guess(column: pa.Array, reads: Reads, name: str) -> str:
         if any(_casts(column, kind) for kind in kinds):
             return name
     return "text"
+
+
+_PADDED = r"^\s*[-+]?0[0-9]"
+
+
+def padded(column: pa.Array, listed: bool = False) -> pa.Array:
+    """Which cells begin with a nought that a whole number would lose, as 007 does; null is none.
+
+    Of lists, those whose items only `|` can separate.
+    """
+    first = pc.match_substring_regex(column, r"(^|\|)\s*[-+]?0[0-9]" if listed else _PADDED)
+    alone = pc.invert(pc.match_substring_regex(column, r"[;,\[\]]|[0-9] +[-+0-9]")) if listed else first
+    return pc.fill_null(pc.and_(first, alone), False)
 
 
 _WHOLE_FIRST = (("int", (pa.int64(), pa.uint64())), ("float", _TYPES["float"]))

@@ -30,9 +30,10 @@ struct Input {
   bool ranged = false;
   std::int64_t low = 0, high = 0;                        // ids with a row of their own
   std::unordered_map<std::string, std::int64_t> values;  // ids by text
+  bool by_value = false;                                 // a number is one of the values, not the place of one
   bool hashed = false;                                   // any 64-bit id has a row
   std::string table;                                     // whose raw ids the build knows
-  std::shared_ptr<const Vocabulary> vocabulary;          // those ids' rows
+  std::shared_ptr<const Vocabulary> vocabulary;          // the rows of raw ids
 
   /// Whether a row is a list of ids.
   bool listed() const { return whole && sizes.size() == 1; }
@@ -43,10 +44,15 @@ struct Input {
   /// Whether it takes any 64-bit id, and any text.
   bool takes_any() const { return hashed || !table.empty(); }
 
+  /// Whether it takes raw ids, which are looked up before the graph is called.
+  bool raw() const { return by_value || !table.empty(); }
+
+  bool takes_texts() const { return takes_any() || by_value || !values.empty(); }
+
   /// What a value may be, in words.
   std::string takes() const {
     if (!whole) return "numbers";
-    return takes_any() || !values.empty() ? "whole numbers or texts" : "whole numbers";
+    return takes_texts() ? "whole numbers or texts" : "whole numbers";
   }
 
   std::string shape() const {
@@ -152,9 +158,9 @@ class Entries {
 
   void read_ids(const json::Value& entry, Input& input) const {
     const auto& name = input.name;
-    const auto *range = said(entry, "range"), *values = said(entry, "values"), *ids = said(entry, "ids"),
-               *vocabulary = said(entry, "vocabulary");
-    const bool any = range != nullptr || values != nullptr || ids != nullptr || vocabulary != nullptr;
+    const auto *range = said(entry, "range"), *values = said(entry, "values"), *numbers = said(entry, "numbers"),
+               *ids = said(entry, "ids"), *vocabulary = said(entry, "vocabulary");
+    const bool any = range != nullptr || values != nullptr || numbers != nullptr || ids != nullptr || vocabulary != nullptr;
     require(!any || (input.whole && !input.counts()), name, "has a range, values or a vocabulary, and takes no ids");
     if (range != nullptr) {
       input.ranged = range->is(Kind::array) && range->items.size() == 2 && range->items[0].whole(input.low) &&
@@ -166,7 +172,11 @@ class Entries {
             "has `ids` that are not `direct`, `hash` or `fitted`");
     input.hashed = coding == "hash";
     require(input.ranged || !input.whole || input.counts() || input.hashed, name, "has no range");
-    require(values == nullptr || read_values(*values, input), name, "has values that are not different texts");
+    input.by_value = numbers != nullptr;
+    require(!input.by_value || text(entry, "numbers") == "values", name, "has `numbers` that are not `values`");
+    require(!input.by_value || values != nullptr, name, "has `numbers` that are values, and no values");
+    require(values == nullptr || read_values(*values, input), name,
+            std::string("has values that are not different texts") + (input.by_value ? " and whole numbers" : ""));
     input.table = text(entry, "vocabulary");
     require(vocabulary == nullptr || !input.table.empty(), name, "has a vocabulary that is no table's name");
     require(vocabulary == nullptr || !input.hashed, name, "has both hashed ids and a vocabulary");
@@ -174,10 +184,15 @@ class Entries {
 
   static bool read_values(const json::Value& values, Input& input) {
     if (!values.is(Kind::array)) return false;
+    std::set<std::int64_t> numbers;
+    std::int64_t at = 0, number = 0;
     for (const auto& value : values.items) {
-      const auto at = static_cast<std::int64_t>(input.values.size());
-      if (!value.is(Kind::string) || !input.values.emplace(value.text, at).second) return false;
+      const bool fits = value.is(Kind::string) ? input.values.emplace(value.text, at++).second
+                                               : input.by_value && value.whole(number) && numbers.insert(number).second;
+      if (!fits) return false;
     }
+    const auto size = static_cast<std::int64_t>(values.items.size());
+    if (input.by_value) input.vocabulary = std::make_shared<const Vocabulary>(values, size);
     return true;
   }
 

@@ -107,11 +107,18 @@ class JsonInputs {
     return value.written_whole() ? whole(input, value, row) : from_float(value.number, row);
   }
 
+  /// A text as an id; of a vocabulary and among values, "100" is 100.
   static std::int64_t text(const Input& input, const std::string& value, std::size_t row) {
-    if (input.takes_any()) return text_id(value);
-    if (input.values.empty()) throw unfit("T704", "holds a text", row);
-    const auto found = input.values.find(value);
-    return found == input.values.end() ? static_cast<std::int64_t>(input.values.size()) : found->second;
+    if (!input.takes_texts()) throw unfit("T704", "holds a text", row);
+    if (input.hashed) return text_id(value);
+    if (!input.raw()) {
+      const auto found = input.values.find(value);
+      return found == input.values.end() ? static_cast<std::int64_t>(input.values.size()) : found->second;
+    }
+    std::int64_t id = 0;
+    std::uint64_t bits = 0;
+    if (towerspec::whole(value, id)) return id;
+    return towerspec::whole(value, bits) ? beyond(input, bits) : text_id(value);
   }
 
   static std::int64_t whole(const Input& input, const json::Value& value, std::size_t row) {
@@ -119,7 +126,11 @@ class JsonInputs {
     std::uint64_t bits = 0;
     if (value.whole(id)) return id;
     if (!value.whole(bits)) throw unfit("T704", "holds a whole number beyond 64 bits", row);
-    // All 64 bits are an id's, with or without a sign; a row has at most 63.
+    return beyond(input, bits);
+  }
+
+  /// A whole number that takes all 64 bits: they are an id's, with or without a sign; a row has at most 63.
+  static std::int64_t beyond(const Input& input, std::uint64_t bits) {
     return input.takes_any() ? static_cast<std::int64_t>(bits) : std::numeric_limits<std::int64_t>::max();
   }
 

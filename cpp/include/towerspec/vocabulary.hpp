@@ -3,11 +3,13 @@
 
 #include <ATen/ATen.h>
 
+#include <charconv>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <unordered_map>
 
 #include "towerspec/error.hpp"
@@ -24,7 +26,25 @@ inline std::int64_t text_id(std::string_view text) {
   return static_cast<std::int64_t>(found);
 }
 
-/// The rows of a table by raw id; texts stand in it as their `text_id`.
+/// Whether a text is the usual decimal form of a whole number that the type holds; if so, that is put into `x`.
+template <class Whole>
+bool whole(std::string_view text, Whole& x) {
+  const auto digits = text.substr(!text.empty() && text[0] == '-' ? 1 : 0);
+  if (digits.empty() || (digits[0] == '0' && text != "0")) return false;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), x);
+  return code == std::errc() && end == text.data() + text.size();
+}
+
+/// A text as a raw id of a vocabulary: the whole number that it is the usual form of, or its `text_id`.
+inline std::int64_t raw_id(std::string_view text) {
+  std::int64_t id = 0;
+  std::uint64_t bits = 0;
+  if (whole(text, id)) return id;
+  return whole(text, bits) ? static_cast<std::int64_t>(bits) : text_id(text);
+}
+
+/// The rows of a table by raw id. A text that is the usual form of a whole number is that number, so that 100 and "100"
+/// are one id; other texts stand in it as their `text_id`.
 class Vocabulary {
  public:
   /// From a list of whole numbers and texts in row order; all other ids get the row `unknown`. Throws Error, T701,
@@ -36,9 +56,14 @@ class Vocabulary {
     std::int64_t row = 0;
     for (const auto& id : ids.items) {
       std::int64_t raw = 0;
-      if (id.is(json::Value::Kind::string)) raw = text_id(id.text);
+      if (id.is(json::Value::Kind::string)) raw = raw_id(id.text);
       else if (!id.whole(raw)) throw malformed("holds what is neither a text nor a whole number of 64 bits");
       rows_.emplace(raw, row++);  // of two that are one number, the first counts
+    }
+    row = 0;
+    for (const auto& id : ids.items) {  // callers may hash texts by themselves, numbers among them
+      if (id.is(json::Value::Kind::string)) rows_.emplace(text_id(id.text), row);
+      ++row;
     }
   }
 

@@ -24,7 +24,7 @@ class Logged:
     ) -> None:
         """Reads Parquet or CSV files. Raises `SpecError` as `towerspec.train.data.open_log` does (T810 to T817)."""
         from towerspec.train.data import Log
-        from towerspec.train.encode import Vocabulary
+        from towerspec.train.lookup import Vocabulary
         from towerspec.train.rows import Columns, Encoder
         from towerspec.train.schema import settled
         from towerspec.train.sources import open_files

@@ -92,7 +92,12 @@ def where(data: Mapping[str, Any] | None) -> str:
 def findings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a reader should know first: a grade (good, look, plain) and a sentence for each."""
     heads = [(f"{s}.{t}", head) for s, tasks in document["surfaces"].items() for t, head in tasks.items()]
-    return [*_calibration(heads), *_undefined(heads), *_run(document, heads)]
+    warned = [("look", f"{_sentence(warning['message'])}.") for warning in document.get("warnings", ())]
+    return [*warned, *_calibration(heads), *_undefined(heads), *_run(document, heads)]
+
+
+def _sentence(message: str) -> str:
+    return message.replace("`", "")[:1].upper() + message.replace("`", "")[1:]
 
 
 _Heads = list[tuple[str, Mapping[str, Any]]]
