@@ -97,9 +97,9 @@ def carry(module: nn.Module, checked: Checked, run: Run) -> Carried:
     Raises:
         SpecError: the folder holds no run (T801), or its weights can't be read (T604).
     """
+    same = Alike(checked, run.checked())  # a folder without a record is no run
     old, mine = read_safetensors(run.weights), tensors(module)
     found: dict[str, list[Any]] = {"carried": [], "grown": [], "resized": [], "new": []}
-    same = Alike(checked, run.checked())
     with torch.no_grad():
         for path, x in mine.items():
             pairs = same.places(path, x, old[path]) if path in old else None
