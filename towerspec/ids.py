@@ -32,6 +32,16 @@ def signed(number: int) -> int:
     return number - 2**64 if 2**63 <= number < 2**64 else number
 
 
+def usual(id_: Raw) -> Raw:
+    """An id of a vocabulary in the one form that all of its forms have: 100 for 100 and "100".
+
+    >>> usual("100"), usual(100), usual("007")
+    (100, 100, '007')
+    """
+    number = whole(id_) if isinstance(id_, str) else id_
+    return id_ if number is None else signed(number)
+
+
 def typed(values: Iterable[Raw]) -> tuple[Raw, ...]:
     """A spec's `values` with those that are whole numbers as numbers, in quotes or not.
 

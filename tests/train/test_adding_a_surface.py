@@ -136,3 +136,5 @@ def test_a_carried_table_needs_the_ids_of_its_rows(tmp_path: Path) -> None:
     assert [ids.words() for ids in became.tables] == [
         "tables.items: 2 ids keep their rows, 1 new ones get a row, 1 find none free"
     ]
+    made, _ = carried_vocabularies(old, carried, {"tables.items": ["3", "03"]}, rows)
+    assert made == {"tables.items": [3, "a", "03"]}, "3 and its text are one id"

@@ -16,6 +16,7 @@ from towerspec.check.model import Model
 from towerspec.check.parts import part_paths, report_unknown_part
 from towerspec.diagnostics import Report
 from towerspec.emit.torchscript import tensors
+from towerspec.ids import usual
 from towerspec.ir.axes import Label, Names, Rows, axes
 from towerspec.ir.graph import Graph
 from towerspec.layers.features import EXTRA_ROWS
@@ -217,8 +218,8 @@ def carried_vocabularies(
         if path not in old:
             raise run.unusable(f"its vocabularies.json doesn't say which ids the rows of `{path}` are of")
         known = old[path][: rows[path]]
-        place = set(known)
-        fresh = [id_ for id_ in ids if id_ not in place]
+        place = {usual(id_) for id_ in known}
+        fresh = [id_ for id_ in ids if usual(id_) not in place]
         made[path] = [*known, *fresh][: rows[path]]
         new = len(made[path]) - len(known)
         became.append(Ids(path, len(known), new, len(fresh) - new))
