@@ -4,6 +4,7 @@
 //   inputs BUILD SURFACE FILE       the tensors that a surface takes for a file of inputs, or the error
 //   strict BUILD SURFACE FILE       the same, where values need a meaning of their own
 //   tensor BUILD SURFACE FILE INPUT KIND   the same, with one input's tensor turned into another kind
+//   statistics BUILD SURFACE FILE N how many ids of each input a surface counts in N calls
 //   entries FILE                    whether a manifest's list of inputs is well-formed, or the error
 //   vocabulary FILE                 the same of a list of ids
 
@@ -106,6 +107,18 @@ at::Tensor turned(const at::Tensor& x, const std::string& kind) {
   return kinds.at(kind)(x);
 }
 
+std::string counted(const std::string& build, const std::string& name, const std::string& file, int calls) {
+  const auto surface = towerspec::Bundle(build).surface(name);
+  const auto inputs = towerspec::read_inputs(file, surface);
+  for (int i = 0; i < calls; ++i) surface(inputs);
+  std::string out;
+  for (const auto& [input, seen] : surface.statistics()) {
+    out += (out.empty() ? "{" : ", ") + quoted(input) + ": [" + std::to_string(seen.known) + ", " +
+           std::to_string(seen.unknown) + ", " + std::to_string(seen.missing) + "]";
+  }
+  return out + "}";
+}
+
 std::string answer(std::istringstream& order) {
   std::string what, build, name, file, input, kind;
   order >> what;
@@ -121,6 +134,11 @@ std::string answer(std::istringstream& order) {
     return "true";
   }
   order >> build >> name >> file;
+  if (what == "statistics") {
+    int calls = 0;
+    order >> calls;
+    return counted(build, name, file, calls);
+  }
   static std::map<std::string, towerspec::Surface> surfaces;
   auto found = surfaces.find(build + name);
   if (found == surfaces.end()) found = surfaces.emplace(build + name, towerspec::Bundle(build).surface(name)).first;

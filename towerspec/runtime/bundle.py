@@ -24,6 +24,7 @@ from towerspec.runtime.packages import Package, runs_here
 from towerspec.runtime.pinned import Pinned, no_build, pin
 from towerspec.runtime.samples import draw, sample
 from towerspec.runtime.sharing import Pool
+from towerspec.runtime.statistics import Seen, Statistics
 from towerspec.runtime.vocabulary import Vocabulary
 
 
@@ -43,6 +44,7 @@ class Surface:
     ) -> None:
         self.name, self.entry, self.module, self.vocabularies = name, entry, module, vocabularies
         self.boundary = Boundary(name, entry.get("inputs"), vocabularies, device)
+        self._statistics = Statistics(self.boundary.inputs.values())
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -65,6 +67,7 @@ class Surface:
                 has no meaning of its own (T707); or the graph itself fails, as where memory runs out (T708).
         """
         tensors = self.boundary.prepare(inputs, strict)
+        self._statistics.add(self.boundary.inputs, tensors)
         # Passes have optimised the graph already. TorchScript's own executor would do so again, at run time: it takes
         # hundreds of milliseconds for the first calls, and more whenever shapes change. The switch is this thread's.
         with torch.inference_mode(), optimized_execution(False):
@@ -76,6 +79,10 @@ class Surface:
                 ) from error
         as_tensors = any(isinstance(x, Tensor) for x in inputs.values()) or not find_spec("numpy")
         return {name: x if as_tensors else x.numpy() for name, x in zip(self.outputs, results, strict=True)}
+
+    def statistics(self) -> Mapping[str, Seen]:
+        """How many ids were known, unknown and missing, by input: of the first 100 calls, then of one in 16."""
+        return self._statistics.seen()
 
     def sample_inputs(
         self, candidates: int = 256, requests: int = 1, seed: int = 0, data: Any = None

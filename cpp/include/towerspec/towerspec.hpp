@@ -10,6 +10,7 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -23,6 +24,7 @@
 #include "towerspec/json.hpp"
 #include "towerspec/manifest.hpp"
 #include "towerspec/pinned.hpp"
+#include "towerspec/statistics.hpp"
 #include "towerspec/targets.hpp"
 
 namespace towerspec {
@@ -43,7 +45,7 @@ inline std::string read_file(const std::filesystem::path& path, const std::strin
   return std::move(content).str();
 }
 
-/// One surface of a build. A call changes nothing in it: several threads may share one.
+/// One surface of a build. A call changes nothing in it but its statistics: several threads may share one.
 class Surface {
  public:
   Surface(std::string name, std::vector<std::string> outputs, std::vector<Input> inputs, Compute compute,
@@ -59,6 +61,10 @@ class Surface {
   /// What checks a call's inputs.
   const Boundary& boundary() const { return boundary_; }
 
+  /// How many ids were known, unknown and missing, by input: of the first 100 calls, then of one in 16. Copies of a
+  /// surface count together.
+  std::map<std::string, Seen> statistics() const { return statistics_->seen(); }
+
   /// The names of the outputs, in order.
   const std::vector<std::string>& outputs() const { return outputs_; }
 
@@ -66,7 +72,9 @@ class Surface {
   /// strict, and T708 where the graph itself fails.
   Outputs operator()(const Inputs& inputs, bool strict = false) const {
     const c10::InferenceMode inference;
-    const auto results = computed(boundary_.prepare(inputs, strict));
+    auto tensors = boundary_.prepare(inputs, strict);
+    statistics_->add(boundary_.inputs(), tensors);
+    const auto results = computed(std::move(tensors));
     Outputs named;
     for (std::size_t i = 0; i < outputs_.size(); ++i) named.emplace_back(outputs_[i], results.at(i));
     return named;
@@ -85,6 +93,7 @@ class Surface {
   Compute compute_;
   Boundary boundary_;
   std::vector<std::string> outputs_;
+  std::shared_ptr<Statistics> statistics_ = std::make_shared<Statistics>();
 };
 
 /// A build folder. Surfaces loaded from one share the weights that are the same in them.
