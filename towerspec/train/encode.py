@@ -19,7 +19,7 @@ from towerspec.layers.heads import Count, Head, Multiclass, Regression
 from towerspec.train.columns import Coding
 from towerspec.train.fnv import fnv1a
 from towerspec.train.lookup import Vocabulary, vocabulary_of
-from towerspec.train.types import Malformed, is_id, is_text, plain
+from towerspec.train.types import Malformed, instants, is_id, is_moment, is_text, plain
 
 Array = np.ndarray[Any, Any]
 _NUMBER = r"^[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?$"
@@ -206,6 +206,26 @@ def lists(
 
 def _lengths(column: pa.Array) -> Array:
     return np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
+
+
+# ---- surfaces and requests ----------------------------------------------------------------------
+
+
+def as_texts(column: pa.Array) -> pa.Array:
+    """What a surface column holds as texts; a whole number is the same one in every type."""
+    if pa.types.is_decimal(column.type):
+        try:
+            column = pc.cast(column, pa.int64())
+        except pa.ArrowInvalid:  # not whole
+            column = pc.cast(column, pa.float64())
+    return pc.cast(column, pa.string())
+
+
+def as_numbers(column: pa.Array) -> Array:
+    """What a request column holds as a number each; raises `Malformed`."""
+    if is_moment(column.type):
+        return instants(column)
+    return integers(column, wrap=True) if is_id(column.type) else fnv1a(column)
 
 
 # ---- labels ------------------------------------------------------------------------------------

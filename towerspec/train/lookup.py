@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.ids import Raw, signed, whole
+from towerspec.ids import Raw, usual
 
 Array = np.ndarray[Any, Any]
 
@@ -27,15 +27,14 @@ class Vocabulary:
     def __init__(self, raw: Sequence[Raw], wrap: bool = True) -> None:
         """From ids; with `wrap` numbers are 64 bits, with or without a sign."""
         self.raw, self.wrap = raw, wrap
-        self._numbers = {id_: row for row, id_ in enumerate(raw) if not isinstance(id_, str)}
+        self._numbers: dict[int, int] = {}
         self._words: dict[str, int] = {}
         for row, id_ in enumerate(raw):
-            if isinstance(id_, str):
-                number = whole(id_)
-                if number is None:
-                    self._words[id_] = row
-                else:
-                    self._numbers.setdefault(signed(number), row)
+            form = usual(id_)
+            if isinstance(form, str):
+                self._words.setdefault(form, row)
+            else:
+                self._numbers.setdefault(form, row)
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -13,12 +13,12 @@ from towerspec.check.model import Model
 from towerspec.diagnostics import Diagnostic, SpecError, did_you_mean, listing
 from towerspec.ids import by_value
 from towerspec.train.columns import FeatureColumn, LabelColumn, Place, feature_columns, label_columns
-from towerspec.train.encode import Array, ids, integers, labels, lists, numbers
+from towerspec.train.encode import Array, as_numbers, as_texts, ids, labels, lists, numbers
 from towerspec.train.fnv import fnv1a
 from towerspec.train.lookup import Vocabulary
 from towerspec.train.reader import Raw, malformed, where
 from towerspec.train.texts import Reads, padded
-from towerspec.train.types import Malformed, instants, is_id, is_moment
+from towerspec.train.types import Malformed
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Encoder:
             return np.zeros(len(raw), dtype=np.int64)
         known = {**{name: i for i, name in enumerate(self.surfaces)}, **self._mapped()}
         try:
-            texts = _as_texts(raw.column(self.columns.surface))
+            texts = as_texts(raw.column(self.columns.surface))
         except Malformed as error:
             problems.add(self.columns.surface, malformed(raw, self.columns.surface, error))
             return np.zeros(len(raw), dtype=np.int64)
@@ -208,7 +208,7 @@ class Encoder:
             return None
         try:
             column = raw.key(name)
-            found = _as_numbers(column)
+            found = as_numbers(column)
         except Malformed as error:
             problems.add(name, malformed(raw, name, error))
             return np.zeros(len(raw), dtype=np.int64)
@@ -263,23 +263,6 @@ class Encoder:
         except Malformed as error:
             problems.add(of.name, malformed(raw, of.name, error, "T815"))
             return np.full(len(raw), np.nan, dtype=np.float32)
-
-
-def _as_texts(column: pa.Array) -> pa.Array:
-    """What a surface column holds as texts; a whole number is the same one in every type."""
-    if pa.types.is_decimal(column.type):
-        try:
-            column = pc.cast(column, pa.int64())
-        except pa.ArrowInvalid:  # not whole
-            column = pc.cast(column, pa.float64())
-    return pc.cast(column, pa.string())
-
-
-def _as_numbers(column: pa.Array) -> Array:
-    """What a request column holds as a number each; raises `Malformed`."""
-    if is_moment(column.type):
-        return instants(column)
-    return integers(column, wrap=True) if is_id(column.type) else fnv1a(column)
 
 
 def _check_padding(cells: pa.Array, listed: bool) -> None:
