@@ -135,7 +135,7 @@ class Features:
 
     def _values(self) -> tuple[Any, ...]:
         if self.draw.chance(0.3):
-            return tuple(self.draw.sample([0, 1, 2, 3, 7, -1, 100, 2**40], self.draw.randint(1, 4)))
+            return tuple(self.draw.sample([0, 1, 2, 3, 7, -2, 100, 2**40], self.draw.randint(1, 4)))
         words = [*WORDS, *(TEXTS if "texts" in self.traits else ())]
         return tuple(self.draw.sample(words, self.draw.randint(1, 4)))
 

@@ -70,7 +70,7 @@ def draw_call(
         if entry["name"] == COUNTS:
             inputs[COUNTS] = torch.tensor(counts, dtype=torch.int64)
         elif entry["dtype"] == "int64":
-            known = vocabularies.get(entry.get("vocabulary", ""))
+            known = _known(entry, vocabularies)
             ids = _ids(draw, entry, rows[entry["level"]])
             inputs[entry["name"]] = ids if known is None else _raw(ids, known)
         else:
@@ -81,9 +81,14 @@ def draw_call(
     return Call(inputs, counts, far)
 
 
-def _raw(ids: Tensor, known: Sequence[int]) -> Tensor:
-    """Rows' numbers as raw ids: one that has no row of its own stays as it is, since vocabularies hold no small ids."""
-    raw = [known[i] if 0 <= i < len(known) else i for i in ids.reshape(-1).tolist()]
+def _known(entry: Mapping[str, Any], vocabularies: Mapping[str, Sequence[int]]) -> Sequence[Any] | None:
+    """The raw ids of an entry's rows: a vocabulary's, or values among which numbers match; none where ids are rows."""
+    return entry["values"] if entry.get("numbers") == "values" else vocabularies.get(entry.get("vocabulary", ""))
+
+
+def _raw(ids: Tensor, known: Sequence[Any]) -> Tensor:
+    """Rows' numbers as raw ids; one that no number stands for stays as it is, and is whatever that is among them."""
+    raw = [known[i] if 0 <= i < len(known) and isinstance(known[i], int) else i for i in ids.reshape(-1).tolist()]
     return torch.tensor(raw, dtype=torch.int64).reshape(ids.shape)
 
 
@@ -93,7 +98,7 @@ def as_rows(
     """A call's inputs with rows' numbers in place of raw ids, as the graph takes them."""
     inputs = dict(call.inputs)
     for entry in entries:
-        known = vocabularies.get(entry.get("vocabulary", ""))
+        known = _known(entry, vocabularies)
         if known is not None:
             rows, unknown = {id_: i for i, id_ in enumerate(known)}, entry["range"][1] + 1
             x = inputs[entry["name"]]
