@@ -170,29 +170,32 @@ def _case(sliced: Graph, batch: Batch, weights: Mapping[str, Tensor], coverage: 
                 sizes = torch.maximum(sizes, _largest(value))
     rows = coverage.add(batch, seen, sizes)
     requests = frozenset(i.feature for _, i in sliced.inputs if i.level == Level.REQUEST)
-
-    @cache
-    def moved(by: float) -> Mapping[str, Tensor]:
-        return movement(wanted, by, lambda x, w: reference.run(sliced, x, w, n, counts), batch.inputs, weights)
-
+    moved = movement(wanted, lambda x, w: reference.run(sliced, x, w, n, counts), batch.inputs, weights)
     return Case(batch.inputs, batch.counts, wanted, sizes, requests, moved, _some(rows) if alone else ())
 
 
 def movement(
     wanted: Mapping[str, Tensor],
-    by: float,
     values: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]],
     inputs: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """How far each output moves at most, `[N]`, over some changes of all inputs and weights by a share `by`."""
-    generator = torch.Generator().manual_seed(0)
-    found = {id_: torch.zeros(len(x), dtype=torch.float64) for id_, x in wanted.items()}
-    for _ in range(JITTERS):
-        with torch.no_grad():
-            changed = values(jittered(inputs, by, generator), jittered(weights, by, generator))
-        found = {id_: torch.maximum(x, differences(changed[id_], wanted[id_])) for id_, x in found.items()}
-    return found
+) -> Moved:
+    """How far each output moves at most, `[N]`, over some changes of all inputs and weights by a share.
+
+    `values` gives the outputs for inputs and weights. It is called once a share, and only if that is asked for.
+    """
+
+    @cache
+    def moved(by: float) -> Mapping[str, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        found = {id_: torch.zeros(len(x), dtype=torch.float64) for id_, x in wanted.items()}
+        for _ in range(JITTERS):
+            with torch.no_grad():
+                changed = values(jittered(inputs, by, generator), jittered(weights, by, generator))
+            found = {id_: torch.maximum(x, differences(changed[id_], wanted[id_])) for id_, x in found.items()}
+        return found
+
+    return moved
 
 
 def _largest(x: Tensor) -> Tensor:

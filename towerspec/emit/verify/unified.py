@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -102,11 +101,7 @@ def _few(graph: Graph, inputs: Mapping[str, Tensor], surface: Tensor, weights: M
 
     found = values(inputs, weights)
     wanted = {id_: found[id_] for o in graph.outputs for id_ in (o.prediction, o.logit)}
-
-    @cache
-    def moved(by: float) -> Mapping[str, Tensor]:
-        return movement(wanted, by, values, inputs, weights)
-
+    moved = movement(wanted, values, inputs, weights)
     return Case(dict(inputs), (count,), wanted, torch.zeros(count), frozenset(), moved)
 
 
