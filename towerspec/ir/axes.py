@@ -147,7 +147,7 @@ class _Axes:
         elif isinstance(prim, (Embed, EmbedBag)):
             yield (inputs[1], -1), (op.id, -1)
         elif isinstance(prim, Merge):
-            for operand in inputs[-len(prim.arms) :]:
+            for operand in inputs[1:]:
                 yield from self._aligned(operand, op)
         elif isinstance(prim, (Stack, Pool)) or (isinstance(prim, Reduce) and prim.axis != -1):
             for operand in inputs if isinstance(prim, Stack) else inputs[:1]:
@@ -165,11 +165,11 @@ class _Axes:
         """What the rows of a table are, by the ids that are looked up in it."""
         if not isinstance(op.prim, (Embed, EmbedBag)):
             return
-        ids: Op | None = self.graph.by_id[op.inputs[0]]
-        while ids is not None and not isinstance(ids.prim, Ids):
-            ids = self.graph.by_id[ids.inputs[0]] if ids.inputs else None
-        if ids is None or not isinstance(ids.prim, Ids):
-            return
+        ids = self.graph.by_id[op.inputs[0]]
+        while not isinstance(ids.prim, Ids):
+            if not ids.inputs:
+                return
+            ids = self.graph.by_id[ids.inputs[0]]
         hashed = isinstance(self.graph.by_id[ids.inputs[0]].prim, Hash)
         self.rows[op.inputs[1]] = Rows(ids.prim.rows, hashed)
 

@@ -119,7 +119,9 @@ def carry(module: nn.Module, checked: Checked, run: Run) -> Carried:
     return Carried(str(run.folder), **{key: tuple(paths) for key, paths in found.items()}, lost=lost)
 
 
-Places = list[tuple["slice | Tensor", "slice | Tensor"]]  # for each axis, where to, and from where
+Pair = tuple["slice | Tensor", "slice | Tensor"]  # of one axis, where to, and from where
+Places = list[Pair]  # of each axis
+ALL: Pair = (slice(None), slice(None))
 
 
 def copy_places(x: Tensor, old: Tensor, pairs: Places) -> None:
@@ -135,14 +137,15 @@ class Alike:
     """Which numbers of two specs' parameters stand for the same."""
 
     def __init__(self, new: Checked, old: Checked) -> None:
-        (self.new, graph), (self.old, before) = new.sound(), old.sound()
-        self.axes, self.before = axes(graph), axes(before)
+        (model, graph), (model_before, graph_before) = new.sound(), old.sound()
+        self.axes, self.before = axes(graph), axes(graph_before)
+        self.ids, self.ids_before = _ids(model), _ids(model_before)
 
     def places(self, path: str, x: Tensor, old: Tensor) -> Places | None:
         """The places of each axis that both have; none where an axis has nothing in common with what it was."""
         if x.dim() != old.dim() or path not in self.before:
             return None
-        if self._ids(self.new, path) != self._ids(self.old, path):  # a row is of another id
+        if self.ids.get(path) != self.ids_before.get(path):  # a row is of another id
             return None
         found: Places = []
         for mine, other in zip(self.axes[path], self.before[path], strict=True):
@@ -152,17 +155,17 @@ class Alike:
             found.append(pair)
         return found
 
-    @staticmethod
-    def _ids(model: Model, path: str) -> str:
-        """How a table's raw ids become rows."""
-        found = (feature.coding(model.tables) for feature in model.features.values())
-        return next((ids for ids, table, _ in filter(None, found) if f"{table}.weight" == path), "")
+
+def _ids(model: Model) -> dict[str, str]:
+    """How each table's raw ids become rows, by the path of its weight."""
+    found = (feature.coding(model.tables) for feature in model.features.values())
+    return {f"{table}.weight": ids for ids, table, _ in filter(None, found)}
 
 
-def _rows(mine: Names, other: Names) -> tuple[slice | Tensor, slice | Tensor] | None:
+def _rows(mine: Names, other: Names) -> Pair | None:
     """Known rows at their places, then those of unknown and missing ids; hashed ids scatter over all rows there are."""
     if mine == other:
-        return slice(None), slice(None)
+        return ALL
     if not isinstance(mine, Rows) or not isinstance(other, Rows) or mine.hashed or other.hashed:
         return None
     known = torch.arange(min(mine.known, other.known))
@@ -170,13 +173,13 @@ def _rows(mine: Names, other: Names) -> tuple[slice | Tensor, slice | Tensor] | 
     return torch.cat([known, mine.known + extra]), torch.cat([known, other.known + extra])
 
 
-def _labels(mine: Sequence[Label], other: Sequence[Label]) -> tuple[slice | Tensor, slice | Tensor] | None:
+def _labels(mine: Sequence[Label], other: Sequence[Label]) -> Pair | None:
     """Labels that both have; those that came by another part too, where there is one such in each.
 
     Where no label is in both, and as many places, each is what it was: a rename changes no number.
     """
     if mine == other:
-        return slice(None), slice(None)
+        return ALL
     places = {label: at for at, label in enumerate(other)}
     found = {at: places[label] for at, label in enumerate(mine) if label in places}
     taken = set(found.values())
@@ -184,9 +187,9 @@ def _labels(mine: Sequence[Label], other: Sequence[Label]) -> tuple[slice | Tens
     asked = _once((replace(label, within=""), at) for at, label in enumerate(mine) if at not in found)
     found |= {at: left[label] for label, at in asked.items() if label in left}
     if not found:
-        return (slice(None), slice(None)) if len(mine) == len(other) else None
+        return ALL if len(mine) == len(other) else None
     if len(mine) == len(other) and found == {at: at for at in range(len(mine))}:
-        return slice(None), slice(None)
+        return ALL
     order = sorted(found)
     return torch.tensor(order), torch.tensor([found[at] for at in order])
 
