@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from towerspec.diagnostics import Diagnostic, SpecError
-from towerspec.ids import MISSING, signed, whole
+from towerspec.ids import MISSING, signed, usual, whole
 
 
 def text_id(text: str | bytes) -> int:
@@ -31,8 +31,8 @@ def raw_id(text: str) -> int:
     >>> raw_id("100"), raw_id("007") == text_id("007")
     (100, True)
     """
-    number = whole(text)
-    return text_id(text) if number is None else signed(number)
+    form = usual(text)
+    return text_id(form) if isinstance(form, str) else form
 
 
 class Vocabulary:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerspec.ids import signed, whole
+from towerspec.ids import usual
 from towerspec.layers.features import Number
 from towerspec.train.columns import FeatureColumn
 from towerspec.train.encode import Array, integers, is_missing
@@ -226,9 +226,9 @@ class Counts:
             self._merge(text)
         if len(self._merged) == 2:
             texts = self._merged[True]
-            numbers = [whole(id_) for id_ in texts["id"].to_pylist()]
-            alike = pa.array([number is not None for number in numbers], pa.bool_())
-            moved = pa.array([signed(number) for number in numbers if number is not None], pa.int64())
+            forms = [usual(id_) for id_ in texts["id"].to_pylist()]
+            alike = pa.array([not isinstance(form, str) for form in forms], pa.bool_())
+            moved = pa.array([form for form in forms if not isinstance(form, str)], pa.int64())
             self._fresh[False] = [pa.table({"id": moved, "count": texts["count"].filter(alike)})]
             self._merge(False)
             self._merged[True] = texts.filter(pc.invert(alike))
