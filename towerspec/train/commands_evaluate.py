@@ -61,7 +61,7 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     checked = run.checked()
     nulls = [*run.nulls, *given["nulls"]]  # what was missing in training still is
     named = columns(*({**given, "nulls": nulls}[k] for k in OPTIONS))
-    log = open_log(checked, given["data"], named, run.read_vocabularies(), kinds_of(run))
+    log = open_log(checked, given["data"], named, run.read_vocabularies(), run.kinds)
     if given["after"] is not None or given["before"] is not None:
         log = log.where(after=given["after"], before=given["before"])
         warning = untimed_warning(log)
@@ -70,11 +70,6 @@ def _open(folder: Path, given: Mapping[str, Any]) -> tuple[Run, Log, dict[str, A
     said = {"data": [str(p) for p in given["data"]], "from": given["after"], "before": given["before"]}
     said["null"] = list(named.nulls)
     return run, log, said
-
-
-def kinds_of(run: Run) -> dict[str, list[str]]:
-    """Whether the ids of a run's tables were texts or whole numbers, by table; nothing where it doesn't say."""
-    return dict((run.record.get("data") or {}).get("ids") or {})
 
 
 def trained_on(run: Run, data: Mapping[str, Any], severity: str) -> Diagnostic | None:
@@ -128,7 +123,7 @@ def calibrate(folder: Path, as_json: bool, strength: float, **given: Any) -> Non
     from towerspec.train.kinds import strange
 
     problem = trained_on(run, data, "error")
-    problems = [*([problem] if problem else []), *strange(log, kinds_of(run), "error")]
+    problems = [*([problem] if problem else []), *strange(log, run.kinds, "error")]
     if problems:
         raise SpecError(*problems)
     record = fit_all(run, log, data, strength)
@@ -191,7 +186,7 @@ def evaluate(folder: Path, as_json: bool, times: int, seed: int, out: Path | Non
     from towerspec.train.report import render_report
 
     problem = trained_on(run, data, "warning")
-    problems = [*([problem] if problem else []), *strange(log, kinds_of(run))]
+    problems = [*([problem] if problem else []), *strange(log, run.kinds)]
     document = measure(run, log, data, times, seed)
     document["warnings"] = [*map(as_warning, problems), *document["warnings"]]
     out = out or run.folder

@@ -128,8 +128,7 @@ def _say_kinds(log: Log, valid: Log | None, init_from: Path | None) -> None:
     found = [*mixed(log), *(strange(valid, recorded(log)) if valid is not None else ())]
     if init_from is not None:
         run = Run(init_from)
-        known = (run.record.get("data") or {}).get("ids", {})
-        found += strange(log.with_vocabularies(run.read_vocabularies()), known)
+        found += strange(log.with_vocabularies(run.read_vocabularies()), run.kinds)
     for problem in dict.fromkeys(found):
         click.echo(render(problem), err=True)
 

@@ -76,6 +76,11 @@ class Run:
         """The texts that stood for a missing value in its log."""
         return list((self.record.get("data") or {}).get("null", ()))
 
+    @property
+    def kinds(self) -> dict[str, list[str]]:
+        """Whether the ids of its tables were texts or whole numbers, by table; nothing where it doesn't say."""
+        return dict((self.record.get("data") or {}).get("ids") or {})
+
     def read_vocabularies(self) -> dict[str, list[int | str]]:
         """The raw ids of each fitted table, in row order; none where the file is missing.
 
