@@ -68,6 +68,7 @@ EXPECTED: dict[str, Any] = {
     "history": [[text_id("a"), text_id("b")], [text_id("c"), -1], [-1, -1], [-1, -1], [text_id("x y"), text_id("z")]],
     "words": [[1, 2], [3, -1], [-1, -1], [-1, -1], [4, 5]],
 }
+BY_DAY = Columns(time="day")
 Write = Callable[[Path], None]
 PARQUET: dict[str, Write] = {}
 CSV: dict[str, Write] = {}
@@ -78,7 +79,7 @@ def checked() -> Checked:
     return check_text(SPEC)
 
 
-def same(checked: Checked, path: Path, columns: Columns = Columns(time="day")) -> None:  # noqa: B008
+def same(checked: Checked, path: Path, columns: Columns = BY_DAY) -> None:
     """Whether the log holds the rows, in their order."""
     log = open_log(checked, [path], columns)
     rows = join(list(log.encoded()))

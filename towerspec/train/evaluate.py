@@ -65,7 +65,7 @@ def evaluate(run: Run, log: Log, data: Mapping[str, Any], times: int = TIMES, se
         "data": dict(data),
         "rows": log.counts,
         "ids": unknown_ids(features),
-        "warnings": [as_warning(problem) for problem in mostly_unknown(features)],
+        "warnings": [as_warning(problem) for problem in mostly_unknown(features.values())],
         "trained_on": record.get("data"),
         "epochs": len(record.get("epochs", ())),
         "best_epoch": record.get("best_epoch"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +113,9 @@ def unknown_ids(features: Mapping[str, Values]) -> dict[str, dict[str, Any]]:
     }
 
 
-def mostly_unknown(features: Mapping[str, Values]) -> Iterator[Diagnostic]:
+def mostly_unknown(features: Iterable[Values]) -> Iterator[Diagnostic]:
     """A warning (T818) for each feature most of whose ids are unknown."""
-    for v in features.values():
+    for v in features:
         if v.unknown > 0.5 * v.values:
             message = f"most ids of the feature `{v.feature.name}` are unknown: {v.unknown:,} of {v.values:,}"
             yield _warn(message, _knows(v))
@@ -199,9 +199,9 @@ class Survey:
                     yield _warn(f"the surface `{surface}` has no label of `{task}`")
                 elif x.kind.loss == "binary_cross_entropy" and x.rate in (0.0, 1.0):
                     yield _warn(f"all labels of `{task}` on the surface `{surface}` are {int(x.rate or 0)}")
-        for path, v in self.features.items():
+        for v in self.features.values():
             yield from _feature_warnings(v)
-            yield from mostly_unknown({path: v})
+            yield from mostly_unknown([v])
         for name, words in self.nulls.items():
             yield from words.warnings(name)
         if self.untimed is not None:
